@@ -1,0 +1,1 @@
+"""foretail's trainer: turns normal logs into the bundle that the agent runs."""
