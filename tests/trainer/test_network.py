@@ -1,0 +1,64 @@
+"""The networks: exact sizes, and one forward pass that equals Keras'."""
+
+import numpy as np
+import pytest
+
+from foretail.errors import ConfigError
+from foretail_trainer.export import distributions
+from foretail_trainer.network import Shape, Weights, build, check, initial, keras_model
+
+pytestmark = pytest.mark.trainer
+
+SHAPES = [
+    Shape("lstm", 1, 8, 5, 11, 4),
+    Shape("gru", 1, 8, 5, 11, 4),
+    Shape("rnn", 1, 8, 5, 11, 4),
+    Shape("lstm", 2, 8, 5, 11, 4),
+    Shape("gru", 2, 8, 5, 11, 4),
+]
+
+
+@pytest.mark.parametrize(
+    ("shape", "parameters"),
+    [
+        (SHAPES[0], 11 * 4 + 4 * 8 * (4 + 8 + 1) + 9 * 11),
+        (SHAPES[1], 11 * 4 + 3 * 8 * (4 + 8 + 2) + 9 * 11),
+        (SHAPES[2], 11 * 4 + 8 * (4 + 8 + 1) + 9 * 11),
+        (SHAPES[3], 11 * 4 + 4 * 8 * (4 + 8 + 1) + 4 * 8 * (8 + 8 + 1) + 9 * 11),
+        (Shape(), 32 * 32 + 4 * 64 * (32 + 64 + 1) + 65 * 32),
+    ],
+)
+def test_parameters_are_counted_exactly(shape, parameters):
+    """The network holds as many trainable numbers as its formula says, and Keras agrees."""
+    assert parameters == shape.parameters
+    assert parameters == build(shape).count_params()
+
+
+def scattered(shape):
+    """Weights with no zero bias, so that a misplaced one shows."""
+    rng = np.random.default_rng(4)
+    return Weights(shape, tuple(rng.normal(0, 0.4, a.shape).astype(np.float32) for a in initial(shape).arrays))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda s: f"{s.cell}{s.layers}")
+def test_folding_changes_nothing(shape):
+    """The unrolled, folded forward pass gives Keras' log-probabilities within 1e-4."""
+    weights = scattered(shape)
+    window = np.random.default_rng(5).integers(0, shape.vocabulary, (40, shape.window)).astype(np.int32)
+    logits = keras_model(weights)(window).numpy()
+    expected = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    assert np.abs(expected - distributions(weights, window)).max() < 1e-4
+
+
+def test_initial_weights_depend_on_the_seed_alone():
+    """The same seed gives the same weights, another seed others."""
+    one, same, other = (initial(SHAPES[0], seed=s).arrays for s in (1, 1, 2))
+    assert all((a == b).all() for a, b in zip(one, same, strict=True))
+    assert not (one[0] == other[0]).all()
+
+
+@pytest.mark.parametrize("wrong", [{"cell": "cnn"}, {"layers": 0}, {"units": 5000}, {"window": 0}, {"vocabulary": 2}])
+def test_impossible_shapes_are_refused(wrong):
+    """A value out of range is named."""
+    with pytest.raises(ConfigError, match=str(next(iter(wrong.values())))):
+        check(Shape(**wrong))

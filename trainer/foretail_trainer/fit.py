@@ -1,0 +1,304 @@
+"""Weighted windows -> trained weights: Adam with a falling rate, early stopping on a held-out part, fixed seeds."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from foretail.errors import ConfigError
+from foretail_trainer.network import Shape, Weights, check, fold, initial, logits, tensorflow
+from foretail_trainer.windows import Columns, Sessions, Windows, unknowing, windows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+
+class Plan(NamedTuple):
+    """How to train.
+
+    Attributes:
+        steps: batches at most; the rate falls to nothing over them (cosine).
+        batch: windows in a batch.
+        rate: highest learning rate of Adam.
+        warm_up: share of steps over which the rate rises.
+        evaluations: how often the held-out part is looked at.
+        patience: evaluations without a better one before training stops.
+        smoothing: label smoothing, 0 to .5.
+        dropout: share of a layer's outputs set to 0 in training, 0 to .9.
+        contexts, inputs: share of windows with an unknown left part, of unknown inputs (DESIGN §4).
+        finish: share of steps spent at last on all data, the held-out part included.
+        clip: greatest norm of a gradient.
+    """
+
+    steps: int = 1500
+    batch: int = 256
+    rate: float = 0.005
+    warm_up: float = 0.05
+    evaluations: int = 30
+    patience: int = 8
+    smoothing: float = 0.0
+    dropout: float = 0.0
+    contexts: float = 0.1
+    inputs: float = 0.015
+    finish: float = 0.1
+    clip: float = 1.0
+
+
+DEFAULT = Plan()
+
+
+class Epoch(NamedTuple):
+    """One point of the loss curves; nats per event."""
+
+    step: int
+    steps: int
+    train: float
+    held: float
+
+
+class Fitted(NamedTuple):
+    """Trained weights and how they came about."""
+
+    weights: Weights
+    curve: tuple[Epoch, ...]
+    held: float  # nats per event on the held-out part, at the best step
+
+
+def split(
+    sessions: Sessions, *, share: float = 0.1, seed: int = 0, start_time: NDArray[np.float64] | None = None
+) -> tuple[Columns, Columns]:
+    """Sessions to train on and sessions held out.
+
+    With times the last `share` of sessions by their beginning is held out; without, a random `share` of the single
+    sessions behind each weight (a file sorted by frequency is no time series: FACTS).
+
+    Args:
+        sessions: columns.
+        share: of sessions held out.
+        seed: of the random choice.
+        start_time: float64 [sessions]; NaN or None: no times.
+    """
+    weight = np.asarray(sessions.weight, np.int64)
+    if start_time is not None and np.isfinite(start_time).all() and len(np.unique(start_time)) > 1:
+        late = np.argsort(np.argsort(start_time, kind="stable"), kind="stable") >= len(weight) * (1 - share)
+        held = np.where(late, weight, 0)
+    else:
+        held = np.random.default_rng(seed).binomial(weight, share)
+    return _weighted(sessions, weight - held), _weighted(sessions, held)
+
+
+def _weighted(sessions: Sessions, weight: NDArray[np.int64]) -> Columns:
+    return Columns(sessions.ids, sessions.starts, weight, sessions.censored)
+
+
+def fit_sessions(
+    sessions: Sessions,
+    shape: Shape,
+    plan: Plan = DEFAULT,
+    *,
+    seed: int = 0,
+    start: Weights | None = None,
+    partial: NDArray[np.bool_] | None = None,
+    start_time: NDArray[np.float64] | None = None,
+    progress: Callable[[Epoch], None] | None = None,
+) -> Fitted:
+    """`fit` on the windows of sessions, a tenth of them held out (see `split`).
+
+    Args:
+        sessions: columns of model ids.
+        shape: of the network.
+        plan: of the training.
+        seed: of everything random.
+        start: weights of an earlier fit to go on from.
+        partial: see `windows`.
+        start_time: see `split`.
+        progress: called at each evaluation.
+    """
+    train, held = (
+        windows(part, window=shape.window, partial=partial)
+        for part in split(sessions, seed=seed, start_time=start_time)
+    )
+    return fit(train, held, shape, plan, seed=seed, start=start, progress=progress)
+
+
+def fit(
+    train: Windows,
+    held: Windows,
+    shape: Shape,
+    plan: Plan = DEFAULT,
+    *,
+    seed: int = 0,
+    start: Weights | None = None,
+    progress: Callable[[Epoch], None] | None = None,
+) -> Fitted:
+    """Train; the same input, seed, machine and thread count give the same weights.
+
+    Args:
+        train: windows to learn from.
+        held: windows that decide when to stop; learnt at last (`plan.finish`). Empty: the training windows decide.
+        shape: of the network.
+        plan: of the training.
+        seed: of everything random.
+        start: weights to go on from, of the same shape.
+        progress: called at each evaluation.
+
+    Raises:
+        ConfigError: nothing to learn from, ids beyond the vocabulary, or `start` of another shape.
+    """
+    check(shape)
+    _check_windows(train, shape)
+    if start is not None and start.shape != shape:
+        raise ConfigError(f"The weights to go on from are of shape {start.shape}, wanted is {shape}.")
+    judge = held if len(held.target) else train
+    machine = _Machine(shape, plan, (start or initial(shape, seed=seed)).arrays)
+    rng = np.random.default_rng([seed, 1])
+    rates = _rates(plan)
+    every = max(1, plan.steps // plan.evaluations)
+    best, best_theta, curve, since = np.inf, machine.theta, [], 0
+    losses = []
+    for step, batch in enumerate(_batches(train, plan, rng, plan.steps)):
+        losses.append(machine.step(batch, rates[step], rng))
+        if (step + 1) % every:
+            continue
+        now = machine.loss(judge)
+        curve.append(Epoch(step + 1, plan.steps, float(np.mean([float(x) for x in losses])), now))
+        losses = []
+        if progress:
+            progress(curve[-1])
+        since += 1
+        if now < best - 1e-4:
+            best, best_theta, since = now, machine.theta, 0
+        elif since >= plan.patience:
+            break
+    machine.theta = best_theta
+    if plan.finish and len(held.target):
+        _finish(machine, _join(train, held), plan, rng)
+    return Fitted(Weights(shape, machine.arrays()), tuple(curve), float(best))
+
+
+def loss(weights: Weights, held: Windows) -> float:
+    """Mean nats per event, weighted."""
+    return _Machine(weights.shape, Plan(), weights.arrays).loss(held)
+
+
+def _check_windows(train: Windows, shape: Shape) -> None:
+    if not len(train.target):
+        raise ConfigError("No events to learn from: the training log gives no window.")
+    top = int(max(train.window.max(), train.target.max()))
+    if top >= shape.vocabulary or train.window.shape[1] != shape.window:
+        raise ConfigError(
+            f"The windows are of length {train.window.shape[1]} with ids up to {top}; "
+            f"the network takes length {shape.window} and ids below {shape.vocabulary}."
+        )
+
+
+def _join(a: Windows, b: Windows) -> Windows:
+    return Windows(
+        np.concatenate([a.window, b.window]),
+        np.concatenate([a.target, b.target]),
+        np.concatenate([a.weight, b.weight]),
+    )
+
+
+def _rates(plan: Plan) -> NDArray[np.float32]:
+    at = (np.arange(plan.steps) + 1) / plan.steps
+    rising = np.minimum(1.0, at / plan.warm_up) if plan.warm_up else 1.0
+    return (plan.rate * rising * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * at)))).astype(np.float32)
+
+
+def _finish(machine: _Machine, everything: Windows, plan: Plan, rng: np.random.Generator) -> None:
+    steps = int(plan.steps * plan.finish)
+    for step, batch in enumerate(_batches(everything, plan, rng, steps)):
+        machine.step(batch, np.float32(plan.rate * 0.1 * (1 - step / steps)), rng)
+
+
+def _batches(train: Windows, plan: Plan, rng: np.random.Generator, steps: int) -> Any:
+    """Batches with replacement, windows drawn by the root of their weight: rare ones are seen, common ones lead."""
+    root = np.sqrt(train.weight)
+    cumulated = np.cumsum(root) / root.sum()
+    scale = train.weight / root * (root.sum() / train.weight.sum())
+    for _ in range(steps):
+        # systematic sampling: one draw from each of `batch` equal shares of the whole
+        at = np.searchsorted(cumulated, (np.arange(plan.batch) + rng.random(plan.batch)) / plan.batch)
+        at = np.minimum(at, len(root) - 1)
+        context = unknowing(train.window[at], rng, contexts=plan.contexts, inputs=plan.inputs)
+        yield context, train.target[at], scale[at].astype(np.float32)
+
+
+class _Machine:
+    """The state of one training: all weights as one vector, and Adam's two moments."""
+
+    def __init__(self, shape: Shape, plan: Plan, arrays: tuple[NDArray[np.float32], ...]) -> None:
+        tf = tensorflow()
+        self._forms = tuple(a.shape for a in arrays)
+        self._step, self._score = _programs(shape, self._forms, plan.smoothing, plan.dropout, plan.clip)
+        self.theta = tf.constant(np.concatenate([a.ravel() for a in arrays]))
+        self._moments = tf.zeros_like(self.theta), tf.zeros_like(self.theta)
+        self._count = 0
+
+    def step(self, batch: tuple[Any, Any, Any], rate: np.float32, rng: np.random.Generator) -> Any:
+        self._count += 1
+        correction = np.float32(np.sqrt(1 - 0.999**self._count) / (1 - 0.9**self._count))
+        seed = rng.integers(0, 2**31, 2, np.int32)
+        self.theta, *moments, value = self._step(self.theta, *self._moments, *batch, rate * correction, seed)
+        self._moments = moments[0], moments[1]
+        return value
+
+    def loss(self, held: Windows, batch: int = 1024) -> float:
+        total = 0.0
+        for start in range(0, len(held.target), batch):
+            part = [np.asarray(column[start : start + batch]) for column in held]
+            short = batch - len(part[1])
+            if short:
+                part = [np.concatenate([p, np.zeros((short, *p.shape[1:]), p.dtype)]) for p in part]
+            total += float(self._score(self.theta, part[0], part[1], part[2].astype(np.float32)))
+        return total / float(held.weight.sum())
+
+    def arrays(self) -> tuple[NDArray[np.float32], ...]:
+        return tuple(a.numpy() for a in _split(self.theta, self._forms))
+
+
+def _split(theta: Any, forms: tuple[tuple[int, ...], ...]) -> list[Any]:
+    tf = tensorflow()
+    parts = tf.split(theta, [int(np.prod(form)) for form in forms])
+    return [tf.reshape(part, form) for part, form in zip(parts, forms, strict=True)]
+
+
+@lru_cache(maxsize=8)
+def _programs(
+    shape: Shape, forms: tuple[tuple[int, ...], ...], smoothing: float, dropout: float, clip: float
+) -> tuple[Any, Any]:
+    """The compiled training step and score; kept, so that the folds of a cross-fit trace them once."""
+    tf = tensorflow()
+
+    def nats(theta: Any, window: Any, target: Any, seed: Any = None) -> Any:
+        keep = None
+        if seed is not None and dropout:
+            form = (tf.shape(window)[0], shape.units)
+            draws = [tf.random.stateless_uniform(form, seed + i) for i in range(shape.layers)]
+            keep = [tf.cast(draw >= dropout, tf.float32) / (1 - dropout) for draw in draws]
+        out = logits(shape, fold(shape, _split(theta, forms)), window, keep=keep)
+        result = tf.nn.sparse_softmax_cross_entropy_with_logits(target, out)
+        if seed is not None and smoothing:
+            result = (1 - smoothing) * result - smoothing * tf.reduce_mean(tf.nn.log_softmax(out), axis=1)
+        return result
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def step(theta: Any, m: Any, v: Any, window: Any, target: Any, weight: Any, rate: Any, seed: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(theta)
+            value = tf.reduce_mean(weight * nats(theta, window, target, seed))
+        gradient = tf.clip_by_norm(tape.gradient(value, theta), clip)
+        m = 0.9 * m + 0.1 * gradient
+        v = 0.999 * v + 0.001 * tf.square(gradient)
+        return theta - rate * m / (tf.sqrt(v) + 1e-7), m, v, value
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def score(theta: Any, window: Any, target: Any, weight: Any) -> Any:
+        return tf.reduce_sum(weight * nats(theta, window, target))
+
+    return step, score
