@@ -1,92 +1,85 @@
-"""Pure: a bounded memory of what a row of small integers is worth, in columns.
-
-A set-associative table as in a processor's cache: a row's hash names a set of WAYS places, the least recently used of
-them gives way. Look-up, comparison and replacement of a whole batch are numpy operations, about 0.1 us a row.
-"""
+"""A bounded memo in two generations: what was used lately survives, the rest is dropped with its generation."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
-import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-
-WAYS = 4
+Value = TypeVar("Value")
+PAUSE_LINES = 10_000
+PAUSE_HITS = 0.3
+PAUSED_WINDOWS = 8
+"""Windows without insertion, before two with it show whether the log has changed."""
 
 
-class Memo:
-    """Remembers float32 values of integer rows; at most `entries` of them, no more memory ever.
+class Memo(Generic[Value]):
+    """bytes -> Value, at most `entries` and `bytes_max` in both generations together.
 
-    Args:
-        width: integers in a row.
-        entries: rounded up to a power of two; each takes 16 bytes and its row.
-
-    Attributes:
-        hits, misses: rows answered from memory, rows computed (a row repeated in one batch is computed once).
+    `get` is the dict's own, for map(); what it misses may be in the older generation: `recall`. Insertion pauses while
+    the last PAUSE_LINES lines had less than PAUSE_HITS hits: then storing costs more than it saves. `size(key, value)`
+    estimates the bytes of an entry.
     """
 
-    def __init__(self, width: int, entries: int) -> None:
-        self._sets = 1 << max(0, (max(entries, WAYS) - 1).bit_length() - 2)
-        # Odd multipliers: a multilinear hash, two rows share it by chance of about 2^-50. Equality is checked anyway.
-        self._multipliers = np.random.default_rng(0x5EED).integers(1, 2**63, width, np.uint64) * 2 + 1
-        self._width = width
-        self.hits = self.misses = 0
-        self.clear()
+    def __init__(self, entries: int, bytes_max: int, size: Callable[[bytes, Value], int]) -> None:
+        self._half_entries = max(entries // 2, 1)
+        self._half_bytes = bytes_max // 2
+        self._size = size
+        self._young: dict[bytes, Value] = {}
+        self._old: dict[bytes, Value] = {}
+        self._young_bytes = self._old_bytes = 0
+        self._lines = self._hits = self._windows = 0
+        self.paused = False
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self._rows: NDArray[Any] = np.zeros((0, self._width), np.int16)  # made when the dtype is known
-        self._tags = np.zeros((self._sets, WAYS), np.uint64)
-        self._values = np.zeros(self._sets * WAYS, np.float32)
-        self._used = np.zeros(self._sets * WAYS, np.uint32)
-        self._clock = 0
+    @property
+    def get(self) -> Callable[[bytes], Value | None]:
+        """The lookup of this moment; take it anew for each batch."""
+        return self._young.get
 
-    def values(self, rows: NDArray[Any], compute: Callable[[NDArray[Any]], NDArray[np.float32]]) -> NDArray[np.float32]:
-        """The value of each row; `compute` is asked once for each distinct row not remembered.
+    def recall(self, key: bytes) -> Value | None:
+        """The value of the older generation, moved to the younger."""
+        value = self._old.get(key)
+        if value is not None:
+            self._store(key, value)
+        return value
 
-        Args:
-            rows: integers [n, width], not negative, of one dtype at every call.
-            compute: distinct rows [m, width] -> float32 [m].
-        """
-        if not len(self._rows):
-            self._rows = np.full((self._sets * WAYS, self._width), -1, rows.dtype)
-        self._clock += 1
-        tags = self._hash(rows)
-        sets = self._set(tags)
-        places = sets * WAYS + (self._tags[sets] == tags[:, None]).argmax(axis=1)
-        found = (self._rows[places] == rows).all(axis=1)
-        self._used[places[found]] = self._clock
-        result: NDArray[np.float32] = self._values[places]
-        missing = np.flatnonzero(~found)
-        self.hits += len(rows) - len(missing)
-        if len(missing):
-            result[missing] = self._learn(rows[missing], tags[missing], compute)
-        return result
+    def put(self, key: bytes, value: Value) -> None:
+        """Stores, unless paused."""
+        if not self.paused:
+            self._store(key, value)
 
-    def _hash(self, rows: NDArray[Any]) -> NDArray[np.uint64]:
-        result = np.zeros(len(rows), np.uint64)
-        for column in range(self._width):
-            result += rows[:, column].astype(np.uint64) * self._multipliers[column]
-        return result
+    def count(self, lines: int, hits: int) -> None:
+        """Told of each batch; decides on pausing."""
+        self._lines += lines
+        self._hits += hits
+        if self._lines < PAUSE_LINES:
+            return
+        poor = self._hits < PAUSE_HITS * self._lines
+        self._lines = self._hits = 0
+        if self.paused:
+            self._windows += 1
+            if not poor or self._windows >= PAUSED_WINDOWS:
+                self.paused, self._windows = False, 0
+        else:
+            self._windows = self._windows + 1 if poor else 0
+            if self._windows >= 2:
+                self.paused, self._windows = True, 0
 
-    def _set(self, tags: NDArray[np.uint64]) -> NDArray[np.intp]:
-        return ((tags >> np.uint64(32)) & np.uint64(self._sets - 1)).astype(np.intp)  # low bits mix worst
+    @property
+    def entries(self) -> int:
+        """Entries of both generations."""
+        return len(self._young) + len(self._old)
 
-    def _learn(
-        self, rows: NDArray[Any], tags: NDArray[np.uint64], compute: Callable[[NDArray[Any]], NDArray[np.float32]]
-    ) -> NDArray[np.float32]:
-        whole = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.dtype.itemsize * self._width))).ravel()
-        _, index, inverse = np.unique(whole, return_index=True, return_inverse=True)
-        fresh, tags = rows[index], tags[index]
-        values = compute(fresh)
-        self.misses += len(fresh)
-        self.hits += len(rows) - len(fresh)
-        first = self._set(tags) * WAYS
-        oldest = first + self._used[first[:, None] + np.arange(WAYS)].argmin(axis=1)
-        self._rows[oldest], self._values[oldest], self._used[oldest] = fresh, values, self._clock
-        self._tags.ravel()[oldest] = tags
-        return values[inverse]
+    @property
+    def bytes(self) -> int:
+        """Estimated bytes of both generations."""
+        return self._young_bytes + self._old_bytes
+
+    def _store(self, key: bytes, value: Value) -> None:
+        size = self._size(key, value)
+        if size > self._half_bytes:
+            return
+        if self._young_bytes + size > self._half_bytes or len(self._young) >= self._half_entries:
+            self._old, self._old_bytes = self._young, self._young_bytes
+            self._young, self._young_bytes = {}, 0
+        self._young[key] = value
+        self._young_bytes += size

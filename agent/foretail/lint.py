@@ -1,0 +1,365 @@
+r"""What a pattern may be, so that no line can stall the host, and what a memo may assume about its digits.
+
+Safe vocabulary (always accepted): literals; `\S+`, `[^ ]+`, `\d+`, `[0-9a-f]{8}` and the like, each followed by a byte
+it cannot match, or by a literal and another part (up to TOKEN_DEGREE_MAX parts that could trade bytes inside one token,
+as in `\S+:\S+`); up to TEXT_DEGREE_MAX parts that can run over blanks (`.*?`, `.+`), with a literal between two of
+them; optional groups and alternatives of all these; repeats of groups whose body holds a delimiter that nothing else in
+the body matches, as `(?:\S+ )*` or `(?:\d{1,3}\.){3}`. Lazy or greedy makes no difference to safety.
+
+Refused: back-references; a repeat in a repeat without such a delimiter, `(\w+)*`; neighbours that share bytes with
+nothing fixed between them, `\d+\w+`; more than the stated number of parts that could trade bytes; anything the two
+engines would read differently (syntax.parse). What is left is polynomial of a small degree, and the line-length limit
+and the time limit of the matcher bound the rest.
+"""
+
+from __future__ import annotations
+
+from foretail.errors import ConfigError
+from foretail.syntax import (
+    ALL,
+    DIGITS,
+    WORD,
+    Anchor,
+    Atomic,
+    Choice,
+    Conditional,
+    Group,
+    Look,
+    Node,
+    Repeat,
+    Sequence,
+    Set,
+    parse,
+    write,
+)
+
+TEXT_DEGREE_MAX = 3
+"""Parts that may run over blanks and whose borders depend on each other."""
+TOKEN_DEGREE_MAX = 4
+"""Parts inside one token whose borders depend on each other."""
+LARGE = 8
+"""A repeat whose count varies by this much or more is counted as if it had no end."""
+PATTERN_BYTES_MAX = 16_384
+
+_BLANK = 1 << 0x20
+
+
+def check_pattern(regex: str, name: str = "") -> int:
+    """The polynomial degree of the time `regex` can take in the line's length; ConfigError if it is not safe.
+
+    The error names the pattern (`name`, else its text) and the reason, and says what to do (issue 3, safety).
+    """
+    try:
+        if len(regex) > PATTERN_BYTES_MAX:
+            raise ConfigError(f"it is {len(regex)} bytes long, the limit is {PATTERN_BYTES_MAX}; split it")
+        return degree(parse(regex))
+    except ConfigError as error:
+        shown = regex if len(regex) <= 120 else regex[:117] + "..."
+        label = f"pattern {name} ({shown})" if name else f"pattern {shown}"
+        raise ConfigError(f"{label} is refused: {error}") from error
+
+
+def degree(node: Node) -> int:
+    """As check_pattern, of a tree."""
+    walk = _Walk()
+    walk.run(node, {})
+    return max(walk.degree, 1)
+
+
+_Open = dict[int, tuple[int, bool]]
+"""Repeats whose end is not settled: set -> (length of the chain of repeats that trade bytes, touching: nothing fixed
+came since)."""
+
+
+class _Walk:
+    """Follows the repeats that are still open through a tree; degree is the longest chain seen."""
+
+    def __init__(self) -> None:
+        self.degree = 1
+
+    def run(self, node: Node, state: _Open) -> _Open:
+        match node:
+            case Set(mask):
+                return self._fixed(mask, state)
+            case Sequence(items):
+                for item in items:
+                    state = self.run(item, state)
+                return state
+            case Choice(branches):
+                return _join([self.run(branch, state) for branch in branches])
+            case Conditional(_, yes, no):
+                return _join([self.run(yes, state), self.run(no, state)])
+            case Group(_, _, item):
+                return self.run(item, state)
+            case Atomic(item):
+                inside = self.run(item, state)
+                return {mask: inside[mask] for mask in state if mask in inside}
+            case Look(_, item):
+                self.run(item, {})
+                return state
+            case Repeat():
+                return self._repeat(node, state)
+            case Anchor():
+                return state
+
+    @staticmethod
+    def _fixed(mask: int, state: _Open) -> _Open:
+        return {other: (chain, False) for other, (chain, _) in state.items() if other & mask}
+
+    def _repeat(self, node: Repeat, state: _Open) -> _Open:
+        if node.mode == "possessive":  # gives nothing back, hence trades nothing with what follows
+            return self.run(Atomic(Repeat(node.least, node.most, "greedy", node.item)), state)
+        large = node.most is None or node.most - node.least >= LARGE
+        if isinstance(node.item, Set):
+            if large:
+                return self._large(node.item.mask, node.least > 0, state)
+            after = state
+            for _ in range(min(node.least, 1)):
+                after = self._fixed(node.item.mask, after)
+            return after if node.least else _join([state, self._fixed(node.item.mask, state)])
+        many = node.most is None or node.most >= LARGE
+        delimiter = _delimiter(node.item) if many else 0
+        # a second round shows how the end of the body meets its beginning
+        once = self.run(node.item, state)
+        result = [once] if node.least else [state, once]
+        rounds = 2 if many else min(node.most or 0, LARGE)
+        for number in range(1, rounds):
+            once = self.run(node.item, once)
+            result = [once] if number < node.least else [*result, once]
+        if large:  # what follows can trade whole turns with it, hence only if it matches the delimiter
+            return _join([self._large(delimiter, node.least > 0, state), *result])
+        return _join(result)
+
+    def _large(self, mask: int, some: bool, state: _Open) -> _Open:
+        meeting = [(chain, touching, other) for other, (chain, touching) in state.items() if other & mask]
+        if any(touching for _, touching, _ in meeting):
+            raise ConfigError("two repeats that match the same bytes touch; put fixed text between them or join them")
+        chain = 1 + max((chain for chain, _, _ in meeting), default=0)
+        over_text = mask & _BLANK and all(other & _BLANK for _, _, other in meeting)
+        most = TEXT_DEGREE_MAX if over_text else TOKEN_DEGREE_MAX
+        if chain > most:
+            raise ConfigError(
+                f"{chain} repeats in a row can trade bytes, the limit is {most}; use fewer or narrower ones"
+            )
+        self.degree = max(self.degree, chain)
+        kept = {other: value for other, value in state.items() if other & mask or not some}
+        kept[mask] = (max(chain, kept.get(mask, (0, False))[0]), True)
+        return kept
+
+
+def _join(states: list[_Open]) -> _Open:
+    joined: _Open = {}
+    for state in states:
+        for mask, (chain, touching) in state.items():
+            before = joined.get(mask, (0, False))
+            joined[mask] = (max(chain, before[0]), touching or before[1])
+    return joined
+
+
+def _delimiter(body: Node) -> int:
+    """The set that ends or begins each turn of a large repeat; ConfigError if turns could be cut in different ways."""
+    if _nullable(body):
+        raise ConfigError("a repeated group can be empty; let it hold at least one byte")
+    if not _varies(body) or _prefix_free(body):
+        return _bytes(body)
+    items = _flat(body)
+    for place, item in enumerate(items):
+        if isinstance(item, Set) and item.mask:
+            rest = 0
+            for other in items[:place] + items[place + 1 :]:
+                rest |= _bytes(other)
+            if not item.mask & rest:
+                return item.mask
+    raise ConfigError(
+        "a repeat holds a repeat or choice without a delimiter of its own; end each turn with a byte the rest cannot match"
+    )
+
+
+def _prefix_free(body: Node) -> bool:
+    """Whether `body` is a choice of fixed texts whose first bytes differ, so that each turn is read in one way."""
+    if not isinstance(body, Choice) or any(_varies(branch) or _nullable(branch) for branch in body.branches):
+        return False
+    seen = 0
+    for branch in body.branches:
+        first = _flat(branch)[0]
+        if not isinstance(first, Set) or first.mask & seen:
+            return False
+        seen |= first.mask
+    return True
+
+
+def _flat(node: Node) -> list[Node]:
+    match node:
+        case Sequence(items):
+            return [part for item in items for part in _flat(item)]
+        case Group(_, _, item) | Atomic(item):
+            return _flat(item)
+        case _:
+            return [node]
+
+
+def _nullable(node: Node) -> bool:
+    match node:
+        case Set():
+            return False
+        case Sequence(items):
+            return all(_nullable(item) for item in items)
+        case Choice(branches):
+            return any(_nullable(branch) for branch in branches)
+        case Conditional(_, yes, no):
+            return _nullable(yes) or _nullable(no)
+        case Group(_, _, item) | Atomic(item):
+            return _nullable(item)
+        case Repeat(least, _, _, item):
+            return least == 0 or _nullable(item)
+        case _:
+            return True
+
+
+def _varies(node: Node) -> bool:
+    """Whether it can match in more than one way from one place; a choice of single bytes is a Set by then."""
+    match node:
+        case Sequence(items):
+            return any(_varies(item) for item in items)
+        case Choice() | Conditional():
+            return True
+        case Group(_, _, item) | Atomic(item):
+            return _varies(item)
+        case Repeat(least, most, _, item):
+            return least != most or _varies(item)
+        case _:
+            return False
+
+
+def _bytes(node: Node) -> int:
+    """All bytes `node` can consume."""
+    match node:
+        case Set(mask):
+            return mask
+        case Sequence(items):
+            parts = items
+        case Choice(branches):
+            parts = branches
+        case Conditional(_, yes, no):
+            parts = (yes, no)
+        case Group(_, _, item) | Atomic(item) | Repeat(_, _, _, item):
+            return _bytes(item)
+        case _:
+            return 0
+    mask = 0
+    for part in parts:
+        mask |= _bytes(part)
+    return mask
+
+
+def digit_blind(regex: str | Node) -> bool:
+    """Whether exchanging digits for other digits never changes a match or a capture (DESIGN §3).
+
+    True when every set takes all ten digits or none; back-references are refused by the parser.
+    """
+    return _blind(parse(regex) if isinstance(regex, str) else regex)
+
+
+def _blind(node: Node) -> bool:
+    match node:
+        case Set(mask):
+            return mask & DIGITS in (0, DIGITS)
+        case Anchor():
+            return True
+        case _:
+            return all(_blind(part) for part in _parts(node))
+
+
+def _parts(node: Node) -> tuple[Node, ...]:
+    match node:
+        case Sequence(items):
+            return items
+        case Choice(branches):
+            return branches
+        case Conditional(_, yes, no):
+            return (yes, no)
+        case Group(_, _, item) | Atomic(item) | Repeat(_, _, _, item) | Look(_, item):
+            return (item,)
+        case _:
+            return ()
+
+
+def widened(regex: str | Node) -> str | None:
+    """A regex that matches a line's skeleton (digits as 0) whenever `regex` matches the line; None if none is known.
+
+    Every set with a digit takes all digits. Atomic and possessive parts, look-around and conditionals over some digits
+    are not monotone, hence None: such a pattern is always in play.
+    """
+    node = _widen(parse(regex) if isinstance(regex, str) else regex)
+    return None if node is None else write(node)
+
+
+def _widen(node: Node) -> Node | None:  # noqa: PLR0911 - one line per node
+    if isinstance(node, Set):
+        return Set(node.mask | DIGITS) if node.mask & DIGITS else node
+    if _blind(node):
+        return node
+    if isinstance(node, Look | Atomic | Conditional) or (isinstance(node, Repeat) and node.mode == "possessive"):
+        return None
+    parts = [_widen(part) for part in _parts(node)]
+    if any(part is None for part in parts):
+        return None
+    wide = tuple(part for part in parts if part is not None)
+    match node:
+        case Sequence():
+            return Sequence(wide)
+        case Choice():
+            return Choice(wide)
+        case Group(number, name, _):
+            return Group(number, name, wide[0])
+        case Repeat(least, most, mode, _):
+            return Repeat(least, most, mode, wide[0])
+        case _:
+            return None
+
+
+def required_words(node: Node) -> frozenset[bytes]:
+    """Words (runs of ASCII letters, digits as 0, `_`) that stand whole in the skeleton of every line `node` matches.
+
+    Sound, not complete: choices and optional parts give none. Bytes of words: syntax.WORD.
+    """
+    words: set[bytes] = set()
+    run: bytearray | None = bytearray()  # None: the run began in the middle of a word
+    for item in _words_of(node):
+        if item is None:
+            run = None
+            continue
+        single = item & (item - 1) == 0 and item != 0
+        if item & WORD == 0:
+            if run:
+                words.add(bytes(run))
+            run = bytearray()
+        elif run is not None and (single or item == DIGITS or item & ~DIGITS == 0):
+            run.append(0x30 if item & DIGITS else item.bit_length() - 1)
+        else:
+            run = None
+    if run:
+        words.add(bytes(run))
+    return frozenset(words)
+
+
+def _words_of(node: Node) -> list[int | None]:
+    """Masks of the bytes in turn, None for a stretch that is not known."""
+    match node:
+        case Set(mask):
+            return [mask]
+        case Sequence(items):
+            return [mask for item in items for mask in _words_of(item)]
+        case Group(_, _, item) | Atomic(item):
+            return _words_of(item)
+        case Anchor() | Look():
+            return []
+        case Repeat(least, most, _, item):
+            inner = _words_of(item)
+            if least == most and least * len(inner) <= 64:
+                return inner * least
+            if least > 0 and _bytes(item) & WORD == 0:
+                return [ALL & ~WORD]
+            return [None]
+        case _:
+            return [None]

@@ -1,0 +1,305 @@
+"""Lines to message types, session keys and times, a batch at a time (DESIGN §3).
+
+The skeleton of a line (digits as 0) decides its type and the place of its captures wherever no pattern looks at a
+digit; so skeletons are memoised, and only new ones meet the patterns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from foretail.errors import ConfigError
+from foretail.memo import Memo
+from foretail.records import Record, decoder, is_error
+from foretail.schema import Format, KeyRule, Pattern
+from foretail.stamps import Clock
+from foretail.trial import SKELETON, Found, Rule, Spans, Trial, header
+
+
+_ABSENT = (0, 0)
+_COST, _COST_CAPTURE = 420, 130
+"""Bytes of a memo entry beside its skeleton, and of each capture in it (measured by tests/bench/bench_match.py)."""
+
+
+@dataclass(frozen=True, slots=True)
+class MatchLimits:
+    """Limits of a Matcher.
+
+    Attributes:
+        entries, bytes: of the memo; bytes are estimated.
+        timeout_s: for all patterns on one line; then it is type 0 and counted.
+        line_bytes_max: longer lines are cut for matching.
+    """
+
+    entries: int = 100_000
+    bytes: int = 16 << 20
+    timeout_s: float = 0.05
+    line_bytes_max: int = 1 << 16
+
+
+@dataclass(slots=True)
+class MatchStats:
+    """What a Matcher has seen so far, in lines; and its memo now."""
+
+    lines: int = 0
+    hits: int = 0
+    misses: int = 0
+    untyped: int = 0
+    timeouts: int = 0
+    cut: int = 0
+    memo_entries: int = 0
+    memo_bytes: int = 0
+
+
+class _Entry(NamedTuple):
+    """What a skeleton settles; spans are into the text (raw line, or decoded message)."""
+
+    index: int
+    key_start: int
+    key_end: int
+    time_start: int
+    time_end: int
+    error: bool | None
+    spans: Spans
+    again: Found | None
+    start: int
+    end: int
+    level_start: int
+    level_end: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Typed:
+    """Columns of a batch, n lines.
+
+    Attributes:
+        index: int32[n], position of the pattern by rank; -1 = no pattern.
+        keys: session key of each line, b"" = none in that line; None without a key rule.
+        times: float64[n], epoch seconds, NaN = no stamp.
+        errors: bool[n], the header's level is error or worse.
+        texts: what the spans refer to: the raw lines, or the decoded messages of records.
+    """
+
+    index: npt.NDArray[np.int32]
+    keys: list[bytes] | None
+    times: npt.NDArray[np.float64]
+    errors: npt.NDArray[np.bool_]
+    texts: Sequence[bytes]
+    _entries: list[_Entry]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def spans(self) -> list[Spans]:
+        """Of each line, start and end in `texts` of each capture of its pattern, (-1, -1) = took no part."""
+        return [entry.spans for entry in self._entries]
+
+    @property
+    def messages(self) -> list[bytes]:
+        """Of each line, the message the patterns saw."""
+        return [text[entry.start : entry.end] for text, entry in zip(self.texts, self._entries, strict=True)]
+
+    def captures(self, line: int) -> tuple[bytes | None, ...]:
+        """The parameters of one line."""
+        text = self.texts[line]
+        return tuple(text[start:end] if start >= 0 else None for start, end in self._entries[line].spans)
+
+
+class Matcher:
+    """Typed lines by the patterns of a bundle; the trainer uses the same.
+
+    ConfigError names a pattern, header or key rule that is not safe (lint). Not thread-safe; one per stream.
+    """
+
+    def __init__(
+        self,
+        patterns: Sequence[Pattern],
+        format: Format,
+        key: KeyRule,
+        limits: MatchLimits | None = None,  # noqa: A002
+    ) -> None:
+        self.limits = limits or MatchLimits()
+        self.patterns = tuple(sorted(patterns, key=lambda pattern: pattern.rank))
+        self.format = format
+        self.stats = MatchStats()
+        self.clock = Clock(zone=format.zone)
+        self._trial = Trial([p.regex for p in self.patterns], [f"{p.type} ({p.template})" for p in self.patterns])
+        self._memo: Memo[_Entry] = Memo(self.limits.entries, self.limits.bytes, _cost)
+        self._header = Rule(format.header, "header") if format.kind == "text" and format.header else None
+        raw = format.kind == "text" and (self._header is None or self._header.blind)
+        self._decode = None if raw else decoder(format, lambda text: header(text, self.limits.timeout_s))
+        self._varies = False
+        if self._header is not None and "content" not in self._header.groups:
+            raise ConfigError("the header has no group 'content'; name the message part (?P<content>...)")
+        self._key = key
+        self._key_rule = Rule(key.regex or "", "of the session key") if key.kind == "search" else None
+        if key.kind == "field" and key.field not in format.fields:
+            raise ConfigError(
+                f"the key field {key.field!r} is none of the fields of format {format.name!r}"
+                f" ({', '.join(format.fields) or 'it has none'})"
+            )
+
+    def match(self, lines: Sequence[bytes], now: float | None = None) -> Typed:
+        """Types, keys and times of `lines` (without line ends); `now`: reference for year-less stamps, epoch s."""
+        if now is not None:
+            self.clock.reference = now
+        records = None if self._decode is None else list(map(self._decode, lines))
+        texts = lines if records is None else [record.message for record in records]
+        entries = self._entries(texts)
+        if self._varies:
+            entries = [
+                entry if entry.again is None and entry.error is not None else self._settle(entry, text)
+                for entry, text in zip(entries, texts, strict=True)
+            ]
+        index = np.fromiter([entry[0] for entry in entries], np.int32, len(entries))
+        self.stats.untyped += int(np.count_nonzero(index < 0))
+        if records is None:
+            stamps = [text[entry[3] : entry[4]] for text, entry in zip(texts, entries, strict=True)]
+            errors = np.fromiter([entry[5] for entry in entries], np.bool_, len(entries))
+        else:
+            stamps = [record.time for record in records]
+            errors = np.fromiter([is_error(record.level) for record in records], np.bool_, len(entries))
+        return Typed(index, self._keys(texts, entries, records), self.clock.times(stamps), errors, texts, entries)
+
+    def message(self, line: bytes) -> bytes:
+        """What the patterns see of `line`: header stripped or record decoded, cut, no trailing white space."""
+        text = (line if self._decode is None else self._decode(line).message)[: self.limits.line_bytes_max]
+        try:
+            _, start, end = self._open(text, perf_counter() + self.limits.timeout_s)
+        except TimeoutError:
+            return text
+        return text[start:end]
+
+    def _entries(self, texts: Sequence[bytes]) -> list[_Entry]:
+        skeletons = b"\n".join(texts).translate(SKELETON).split(b"\n")
+        if len(skeletons) != len(texts):  # a message of several lines
+            skeletons = [text.translate(SKELETON) for text in texts]
+        found = list(map(self._memo.get, skeletons))
+        missed = 0
+        if None in found:
+            for place, entry in enumerate(found):
+                if entry is None:
+                    found[place], hit = self._new(texts[place], skeletons[place])
+                    missed += not hit
+        self._memo.count(len(texts), len(texts) - missed)
+        stats = self.stats
+        stats.lines += len(texts)
+        stats.hits += len(texts) - missed
+        stats.misses += missed
+        stats.memo_entries, stats.memo_bytes = self._memo.entries, self._memo.bytes
+        return found  # type: ignore[return-value]  # no None is left
+
+    def _new(self, text: bytes, skeleton: bytes) -> tuple[_Entry, bool]:
+        """The entry of a skeleton the young memo does not hold, and whether a memo held it after all."""
+        entry = self._memo.get(skeleton)
+        if entry is not None:  # an earlier line of this batch
+            return entry, True
+        entry = self._memo.recall(skeleton)
+        if entry is not None:
+            return entry, True
+        if len(text) > self.limits.line_bytes_max:
+            self.stats.cut += 1
+            text = text[: self.limits.line_bytes_max]
+        try:
+            entry = self._look(text, perf_counter() + self.limits.timeout_s)
+        except TimeoutError:
+            self.stats.timeouts += 1
+            return _lost(len(text)), False
+        if len(text) == len(skeleton):
+            self._memo.put(skeleton, entry)
+        return entry, False
+
+    def _look(self, text: bytes, deadline: float) -> _Entry:
+        """The entry of a text nobody has seen: header, patterns, key; TimeoutError after `deadline`."""
+        groups, start, end = self._open(text, deadline)
+        message = text[start:end]
+        found = self._trial.first(message, deadline) if self._memo.paused else self._trial.survey(message, deadline)
+        key = self._find_key(message, start, groups, deadline)
+        time = groups.get("time", _ABSENT)
+        level = groups.get(self.format.level or "", _ABSENT)
+        level_text = text[level[0] : level[1]]
+        error = None if level_text.translate(SKELETON) != level_text or b"0" in level_text else is_error(level_text)
+        self._varies = self._varies or bool(found.again) or error is None
+        spans = tuple((a + start, b + start) if a >= 0 else (a, b) for a, b in found.spans)
+        again = found if found.again else None
+        return _Entry(found.index, *key, *time, error, spans, again, start, end, *level)
+
+    def _open(self, text: bytes, deadline: float) -> tuple[dict[str, tuple[int, int]], int, int]:
+        """Spans of the header's groups, start and end of the message."""
+        groups: dict[str, tuple[int, int]] = {}
+        start, end = 0, len(text)
+        if self._header is not None and self._decode is None:
+            spans = self._header.fullmatch(text, deadline)
+            if spans is not None:
+                groups = {name: spans[number] for name, number in self._header.groups.items() if spans[number][0] >= 0}
+                start, end = groups.get("content", _ABSENT)
+        return groups, start, start + len(text[start:end].rstrip())
+
+    def _find_key(
+        self, message: bytes, start: int, groups: dict[str, tuple[int, int]], deadline: float
+    ) -> tuple[int, int]:
+        if self._key.kind == "field":
+            return groups.get(self._key.field or "", _ABSENT)
+        if self._key_rule is None or not self._key_rule.blind:
+            return _ABSENT
+        return _key_span(self._key_rule.search(message, deadline), start)
+
+    def _keys(self, texts: Sequence[bytes], entries: list[_Entry], records: list[Record] | None) -> list[bytes] | None:
+        if self._key.kind == "none":
+            return None
+        if records is not None and self._key.kind == "field":
+            return [record.fields.get(self._key.field or "", b"") for record in records]
+        if self._key_rule is None or self._key_rule.blind:
+            return [text[entry[1] : entry[2]] for text, entry in zip(texts, entries, strict=True)]
+        return [self._search_key(text[entry.start : entry.end]) for text, entry in zip(texts, entries, strict=True)]
+
+    def _search_key(self, message: bytes) -> bytes:
+        """A key whose rule looks at digits is searched in every line."""
+        assert self._key_rule is not None  # noqa: S101 - the caller's branch
+        try:
+            start, end = _key_span(self._key_rule.search(message, perf_counter() + self.limits.timeout_s), 0)
+        except TimeoutError:
+            self.stats.timeouts += 1
+            return b""
+        return message[start:end]
+
+    def _settle(self, entry: _Entry, text: bytes) -> _Entry:
+        """What only the digits of this line decide: patterns that look at them, numeric levels."""
+        if entry.error is None:
+            entry = entry._replace(error=is_error(text[entry.level_start : entry.level_end]))
+        if entry.again is None:
+            return entry
+        try:
+            found = self._trial.settle(
+                entry.again, text[entry.start : entry.end], perf_counter() + self.limits.timeout_s
+            )
+        except TimeoutError:
+            self.stats.timeouts += 1
+            return entry._replace(index=-1, spans=())
+        if found is entry.again:
+            return entry
+        spans = tuple((a + entry.start, b + entry.start) if a >= 0 else (a, b) for a, b in found.spans)
+        return entry._replace(index=found.index, spans=spans)
+
+
+def _cost(skeleton: bytes, entry: _Entry) -> int:
+    return _COST + len(skeleton) + _COST_CAPTURE * len(entry.spans)
+
+
+def _lost(length: int) -> _Entry:
+    return _Entry(-1, 0, 0, 0, 0, False, (), None, 0, length, 0, 0)
+
+
+def _key_span(spans: Spans | None, start: int) -> tuple[int, int]:
+    """The first group that took part, else the whole match."""
+    if spans is None:
+        return _ABSENT
+    first, last = next((span for span in spans[1:2] if span[0] >= 0), spans[0])
+    return first + start, last + start

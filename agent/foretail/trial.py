@@ -1,0 +1,174 @@
+"""Patterns tried in order, under one time budget a line; an index over literal words; the only door to `regex`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import NamedTuple
+
+import regex
+
+from foretail.errors import ConfigError
+from foretail.lint import check_pattern, digit_blind, required_words, widened
+from foretail.syntax import WORD, parse
+
+Spans = tuple[tuple[int, int], ...]
+"""Start and end of each capture, (-1, -1) for one that took no part."""
+
+SKELETON = bytes(0x30 if 0x30 <= byte <= 0x39 else byte for byte in range(256))
+"""For bytes.translate: digits to 0 (DESIGN §3)."""
+_TO_WORDS = bytes(0x30 if 0x30 <= byte <= 0x39 else byte if WORD >> byte & 1 else 0x20 for byte in range(256))
+_QUICK_STEPS = 200_000
+_QUICK_BYTES = 1024
+
+
+class Rule:
+    """A linted, compiled regex; calls that could take long carry the time limit (it costs 2 us a call).
+
+    Short texts cannot: lint bounds the steps by length ** degree.
+    """
+
+    __slots__ = ("_full", "_search", "blind", "groups", "quick_bytes", "regex")
+
+    def __init__(self, text: str, name: str = "") -> None:
+        degree = check_pattern(text, name)
+        try:
+            compiled = regex.compile(text.encode("ascii"))
+        except (regex.error, RecursionError) as error:
+            raise ConfigError(f"pattern {name or text} does not compile ({error}); simplify it") from error
+        self.regex = text
+        self.blind = digit_blind(text)
+        self.quick_bytes = min(_QUICK_BYTES, int(_QUICK_STEPS ** (1 / degree)))
+        self.groups: dict[str, int] = dict(compiled.groupindex)
+        self._full = compiled.fullmatch
+        self._search = compiled.search
+
+    def fullmatch(self, text: bytes, deadline: float) -> Spans | None:
+        """Spans of the whole match and of each group; TimeoutError after `deadline` (perf_counter)."""
+        if len(text) <= self.quick_bytes:
+            found = self._full(text)
+        else:
+            found = self._full(text, timeout=max(deadline - perf_counter(), 1e-9))
+        return None if found is None else found.regs
+
+    def search(self, text: bytes, deadline: float) -> Spans | None:
+        """As fullmatch, for the first match anywhere."""
+        if len(text) * 4 <= self.quick_bytes:
+            found = self._search(text)
+        else:
+            found = self._search(text, timeout=max(deadline - perf_counter(), 1e-9))
+        return None if found is None else found.regs
+
+
+class Found(NamedTuple):
+    """The type of a message and, for its skeleton, what must be tried again on each line.
+
+    `index` -1 and no spans: no pattern. `again`: digit-aware patterns in play, by rank, each before `index`.
+    """
+
+    index: int
+    spans: Spans
+    again: tuple[int, ...] = ()
+
+
+NOTHING = Found(-1, ())
+
+
+class Trial:
+    """Patterns in order of rank; position in `regexes` = index."""
+
+    def __init__(self, regexes: Sequence[str], names: Sequence[str] = ()) -> None:
+        self.rules = [Rule(text, names[place] if names else "") for place, text in enumerate(regexes)]
+        self._wide = [None if rule.blind else _wide(rule.regex) for rule in self.rules]
+        self._words = [required_words(parse(text)) for text in regexes]
+        self._by_word, self._loose = _index(self._words)
+        self._known = frozenset(self._by_word)
+
+    def first(self, message: bytes, deadline: float) -> Found:
+        """The first pattern that matches `message`; TimeoutError after `deadline`."""
+        for index in self._candidates(message):
+            spans = self.rules[index].fullmatch(message, deadline)
+            if spans is not None:
+                return Found(index, spans[1:])
+        return NOTHING
+
+    def survey(self, message: bytes, deadline: float) -> Found:
+        """As first, for all lines with this message's skeleton.
+
+        A digit-blind pattern says the same for all of them; a digit-aware one whose widened form does not match the
+        skeleton matches none.
+        """
+        again: list[int] = []
+        skeleton = message.translate(SKELETON)
+        for index in self._candidates(message):
+            rule, wide = self.rules[index], self._wide[index]
+            if rule.blind:
+                spans = rule.fullmatch(message, deadline)
+                if spans is not None:
+                    return Found(index, spans[1:], tuple(again))
+            elif wide is None or wide.fullmatch(skeleton, deadline) is not None:
+                again.append(index)
+        return Found(-1, (), tuple(again))
+
+    def settle(self, found: Found, message: bytes, deadline: float) -> Found:
+        """The type of one line whose skeleton was surveyed."""
+        for index in found.again:
+            spans = self.rules[index].fullmatch(message, deadline)
+            if spans is not None:
+                return Found(index, spans[1:])
+        return found
+
+    def _candidates(self, message: bytes) -> list[int]:
+        words = message.translate(_TO_WORDS).split()
+        hits = self._known.intersection(words)
+        if not hits:
+            return self._loose
+        have = set(words)
+        places = [place for hit in hits for place in self._by_word[hit] if self._words[place] <= have]
+        if self._loose:
+            places += self._loose
+        places.sort()
+        return places
+
+
+def _wide(text: str) -> Rule | None:
+    wide = widened(text)
+    if wide is None:
+        return None
+    try:
+        return Rule(wide)
+    except ConfigError:  # wider sets can overlap where the pattern's own do not: then it is simply always in play
+        return None
+
+
+def _index(words: Sequence[frozenset[bytes]]) -> tuple[dict[bytes, list[int]], list[int]]:
+    """Each pattern under its rarest required word; those without one apart."""
+    counts = Counter(word for required in words for word in required)
+    by_word: dict[bytes, list[int]] = {}
+    loose: list[int] = []
+    for place, required in enumerate(words):
+        if required:
+            by_word.setdefault(min(required, key=lambda word: (counts[word], -len(word), word)), []).append(place)
+        else:
+            loose.append(place)
+    return by_word, loose
+
+
+def header(text: str, timeout_s: float) -> Callable[[bytes], dict[str, bytes | None] | None]:
+    """A linted header as a function from line to groups; None = no match or out of time."""
+    rule = Rule(text, "header")
+
+    def groups(line: bytes) -> dict[str, bytes | None] | None:
+        try:
+            spans = rule.fullmatch(line, perf_counter() + timeout_s)
+        except TimeoutError:
+            return None
+        if spans is None:
+            return None
+        return {
+            name: line[spans[number][0] : spans[number][1]] if spans[number][0] >= 0 else None
+            for name, number in rule.groups.items()
+        }
+
+    return groups
