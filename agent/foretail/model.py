@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from foretail.cache import Cache
 from foretail.errors import ConfigError
-from foretail.memo import Memo
+from foretail.hush import hush
 from foretail.ops import check_operators
 
 if TYPE_CHECKING:
@@ -52,8 +53,9 @@ class _Graph:
     def __init__(self, content: bytes, batch: int, window: int, vocabulary: int) -> None:
         check_operators(content)
         try:
-            self._interpreter = runtime().Interpreter(model_content=content, num_threads=1)
-            self._interpreter.allocate_tensors()
+            with hush():
+                self._interpreter = runtime().Interpreter(model_content=content, num_threads=1)
+                self._interpreter.allocate_tensors()
             inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         except (ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
@@ -63,6 +65,8 @@ class _Graph:
         if got != wanted:
             raise ConfigError(f"The model of batch {batch} maps {got}, the manifest says {wanted}.")
         self._input, self._output = inputs[0]["index"], outputs[0]["index"]
+        if not np.isfinite(self.logits(np.zeros((batch, window), np.int32))).all():
+            raise ConfigError(f"The model of batch {batch} gives numbers that are not finite: build the bundle again.")
 
     def logits(self, windows: NDArray[np.int32]) -> NDArray[np.float32]:
         """int32 [batch, C] -> float32 [batch, V]."""
@@ -83,7 +87,10 @@ class SequenceModel:
     Args:
         b1, b64: TFLite files of batch 1 and 64; input `window` int32 [B, C], output `logits` float32 [B, V].
         window, vocabulary: C and V of the manifest.
-        memo_entries: how many (window, target) pairs are remembered; about 2 (C + 1) + 12 bytes each.
+        memo_entries: how many (window, target) pairs are remembered; 2 (C + 1) + 16 bytes each.
+
+    Attributes:
+        memo: its `hits` and `misses` are metrics.
 
     Raises:
         ConfigError: operators, shapes or bytes of a file are not those of such a model.
@@ -93,7 +100,7 @@ class SequenceModel:
         self.window, self.vocabulary = window, vocabulary
         self._single = _Graph(b1, 1, window, vocabulary)
         self._batch = _Graph(b64, BATCH, window, vocabulary)
-        self.memo = Memo(window + 1, memo_entries)
+        self.memo = Cache(window + 1, memo_entries)
 
     @property
     def kernels(self) -> Literal["xnnpack", "reference"]:
@@ -117,8 +124,8 @@ class SequenceModel:
 
     def distribution(self, window: NDArray[np.int32]) -> NDArray[np.float32]:
         """Log-probabilities in nats of every id after one window: int32 [C] -> float32 [V]."""
-        one = np.ascontiguousarray(window, np.int32).reshape(1, -1)
-        result: NDArray[np.float32] = _log_softmax(self._single.logits(one))[0]
+        logits = self._single.logits(np.ascontiguousarray(window, np.int32).reshape(1, -1))
+        result: NDArray[np.float32] = (logits - _log_sum_exp(logits)[:, None])[0]
         return result
 
     def _score(self, rows: NDArray[np.int16]) -> NDArray[np.float32]:
@@ -127,9 +134,9 @@ class SequenceModel:
         result = np.empty(len(rows), np.float32)
         for start in range(0, len(rows), BATCH):
             part = slice(start, start + BATCH)
-            logp = _log_softmax(self._logits(windows[part]))
-            result[part] = -logp[np.arange(len(logp)), targets[part]]
-        return np.asarray(np.rint(result * RESOLUTION) / RESOLUTION, np.float32)
+            logits = self._logits(windows[part])
+            result[part] = _log_sum_exp(logits) - logits[np.arange(len(logits)), targets[part]]
+        return np.asarray(np.rint(result * RESOLUTION) / RESOLUTION + 0.0, np.float32)  # + 0.0: no -0.0 in a verdict
 
     def _logits(self, windows: NDArray[np.int32]) -> NDArray[np.float32]:
         n = len(windows)
@@ -142,7 +149,7 @@ class SequenceModel:
         return np.concatenate([self._single.logits(windows[i : i + 1]) for i in range(n)])
 
 
-def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    result: NDArray[np.float32] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+def _log_sum_exp(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    top = logits.max(axis=1)
+    result: NDArray[np.float32] = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
     return result

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from foretail.errors import ConfigError
+from foretail.hush import hush
 from foretail.model import SequenceModel
 from foretail.ops import check_operators
 from foretail_trainer.network import Folded, Weights, fold, logits, tensorflow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from foretail_trainer.windows import Windows
@@ -45,7 +42,7 @@ def export(weights: Weights, batch: int, *, quantize: bool = True) -> bytes:
     if quantize:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter._experimental_disable_per_channel_quantization_for_dense_layers = True  # noqa: SLF001 (no public way)
-    with _quiet():
+    with hush(keep=lambda _line: False):
         content: bytes = converter.convert()
     return content
 
@@ -56,19 +53,6 @@ def _constant(tf: Any, folded: Folded) -> Folded:
 
     layers = tuple((constant(a), constant(b), constant(c), constant(d)) for a, b, c, d in folded.layers)
     return Folded(constant(folded.table), layers, constant(folded.head), constant(folded.head_bias))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The converter's C++ writes to file descriptor 2 whatever the log level is."""
-    kept = os.dup(2)
-    with open(os.devnull, "wb") as nothing:  # noqa: PTH123 (a descriptor is wanted)
-        os.dup2(nothing.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def distributions(weights: Weights, window: NDArray[np.int32], batch: int = 1024) -> NDArray[np.float32]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from foretail.errors import ConfigError
+from foretail.hush import hush
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +61,8 @@ def tensorflow() -> Any:
     `TF_NUM_INTRAOP_THREADS` sets its threads, default: all cores, at most 4.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import tensorflow as tf  # noqa: PLC0415 (five seconds: only who trains or exports pays them)
+    with hush(keep=lambda _line: False):  # what it says of CPUs and GPUs; a failed import still raises
+        import tensorflow as tf  # noqa: PLC0415 (five seconds: only who trains or exports pays them)
 
     threads = int(os.environ.get("TF_NUM_INTRAOP_THREADS", "0")) or min(4, len(os.sched_getaffinity(0)))
     try:
@@ -187,11 +189,10 @@ def logits(shape: Shape, folded: Folded, window: Any, *, keep: Any = None) -> An
     """
     tf = tensorflow()
     states: list[tuple[Any, Any]] = [(None, None)] * shape.layers
-    hidden = None
+    hidden, columns = None, tf.unstack(window, axis=1)
     for t in range(shape.window):
-        hidden = None
         for i, (kernel, bias, recurrent, candidate) in enumerate(folded.layers):
-            inputs = tf.gather(folded.table, window[:, t]) if kernel is None else tf.matmul(hidden, kernel) + bias
+            inputs = tf.gather(folded.table, columns[t]) if kernel is None else tf.matmul(hidden, kernel) + bias
             states[i] = _STEPS[shape.cell](tf, inputs, *states[i], recurrent, candidate)
             hidden = states[i][0] if keep is None else states[i][0] * keep[i]
     return tf.matmul(hidden, folded.head) + folded.head_bias
