@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 UNSEEN_LINES = 1000
 """The rate of unseen types is judged over this many lines."""
@@ -19,6 +22,11 @@ DRIFT_LINES = 10_000
 DRIFT_BLOCKS = 3
 DRIFT_DISTANCE = 0.5
 """Total variation between the type mix of a block and of the training data that counts as drift."""
+
+KEYS_MAX = 100
+"""Keys counted for one incident."""
+RAISED_MAX = 10_000
+"""Live sessions known to have been raised."""
 
 Outcome = Literal["opened", "folded", "muted", "suppressed", "expected"]
 
@@ -63,7 +71,8 @@ class Cause(msgspec.Struct, frozen=True):
     Attributes:
         verdict: its id.
         fingerprint: of its cause.
-        key: session key with its source, as text.
+        key: session key, or the source of a line without one.
+        endless: the key never ends: only what comes within C lines is the same cause.
         time: event time, seconds.
         line: number of the line in the stream.
         type_id: None = unknown type.
@@ -74,6 +83,7 @@ class Cause(msgspec.Struct, frozen=True):
     verdict: str
     fingerprint: str
     key: str
+    endless: bool
     time: float
     line: int
     type_id: str | None
@@ -122,9 +132,8 @@ class State(msgspec.Struct):
 class Incidents:
     """The fold of one stream."""
 
-    def __init__(self, rules: Rules, *, endless: bool) -> None:
+    def __init__(self, rules: Rules) -> None:
         self.rules = rules
-        self._endless = endless
         self._mutes = {mute.type_id: mute for mute in rules.mutes}
         self._state = State()
         self._unseen: deque[int] = deque()
@@ -135,11 +144,16 @@ class Incidents:
         return self._state.lines
 
     @property
+    def suppressed(self) -> int:
+        """Incidents held back since the last that opened."""
+        return self._state.suppressed
+
+    @property
     def suppressed_total(self) -> int:
         """Incidents that the rate cap held back."""
         return self._state.suppressed_total
 
-    def unseen_seen(self, line: int) -> None:
+    def unseen(self, line: int) -> None:
         """A line of unknown type came, as line number `line` of the stream."""
         self._unseen.append(line)
         while self._unseen and self._unseen[0] <= line - UNSEEN_LINES:
@@ -151,12 +165,14 @@ class Incidents:
         mute = self._mutes.get(cause.type_id or "")
         if mute is not None and (not mute.expires or cause.time < mute.expires):
             return "muted", 0
+        if not cause.endless and state.by_key.get(cause.key, cause.verdict) not in state.open.keys() | {cause.verdict}:
+            return "folded", 0  # this session was raised before, and the incident has closed since
         known = self._same(cause)
         if known is not None:
             known.count += 1
             known.last = max(known.last, cause.time)
             known.line = cause.line
-            if cause.key not in known.keys and len(known.keys) < 100:
+            if cause.key not in known.keys and len(known.keys) < KEYS_MAX:
                 known.keys.append(cause.key)
             state.by_key[cause.key] = known.id
             return "folded", 0
@@ -187,7 +203,7 @@ class Incidents:
             del state.open[incident.id]
             if incident.count > 1:
                 ended.append(Closed(incident.record, incident.count, len(incident.keys), incident.last))
-        if ended or len(state.by_key) > 10 * len(state.open) + 1000:
+        if len(state.by_key) > RAISED_MAX:
             state.by_key = {key: name for key, name in state.by_key.items() if name in state.open}
         return ended
 
@@ -214,9 +230,11 @@ class Incidents:
         state.noticed = True
         return True
 
-    def forget_session(self, key: str) -> None:
-        """A session ended: later verdicts of its key are another cause."""
-        self._state.by_key.pop(key, None)
+    def forget(self, keys: Iterable[str]) -> None:
+        """These sessions ended: later verdicts of their keys are other causes."""
+        if self._state.by_key:
+            for key in keys:
+                self._state.by_key.pop(key, None)
 
     def snapshot(self) -> Any:
         """The state as plain values for msgpack."""
@@ -232,10 +250,8 @@ class Incidents:
         """The open incident that this verdict belongs to."""
         state = self._state
         known = state.open.get(state.by_key.get(cause.key, ""))
-        if known is not None and cause.time - known.last <= self.rules.cooldown_s:
-            near = cause.line - known.line <= self.rules.window
-            if near or not self._endless:
-                return known
+        if known is not None and (not cause.endless or cause.line - known.line <= self.rules.window):
+            return known
         for open_ in state.open.values():
             if open_.fingerprint == cause.fingerprint and cause.time - open_.last <= self.rules.cooldown_s:
                 return open_
