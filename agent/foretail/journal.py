@@ -282,7 +282,7 @@ class Journal:
                 self.sequence = header.sequence
             content = _read_journal(self._path(_JOURNAL, generation))
             if content.cut or content.unacknowledged:
-                raise ValueError(f"journal-{generation} is damaged too")
+                raise ValueError(f"journal-{generation} is damaged too")  # noqa: TRY301 - one sentence for both
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"the state in {self.directory} is damaged ({path.name}: {damage}; generation {generation}: {error}): "

@@ -9,6 +9,8 @@ from typing import Literal, NamedTuple
 import msgspec
 import numpy as np
 
+from foretail.identity import Cursor  # noqa: TC001 - msgspec reads the annotation
+
 Encoding = Literal["bytes", "utf-16-le", "utf-16-be"]
 """How lines lie in the file: `bytes` is UTF-8 and everything else in which byte 10 ends a line."""
 
@@ -23,11 +25,13 @@ class Source(msgspec.Struct, frozen=True):
         id: 24 hex digits (96 random bits), given when the file is first seen, inherited across renames.
         path: where the file is now; for people.
         whole: it is read from byte 0, so nothing before its first line is missing.
+        after: id of the source whose place it took in a rotation, if that is known: it continues that log.
     """
 
     id: str
     path: str
     whole: bool
+    after: str = ""
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -40,6 +44,7 @@ class Batch(msgspec.Struct, frozen=True):
         offsets: of each line's first byte in the file, in bytes; as many as lines.
         end: where the next read starts: the first byte that is in no line of this or an earlier batch.
         arrived: when it was read, epoch seconds.
+        cursor: of the source after this batch, for the journal; None if the source is no file.
     """
 
     stream: str
@@ -48,6 +53,7 @@ class Batch(msgspec.Struct, frozen=True):
     offsets: list[int]
     end: int
     arrived: float
+    cursor: Cursor | None = None
 
 
 class LineLimits(msgspec.Struct, frozen=True):
