@@ -1,0 +1,224 @@
+"""What is variable everywhere: numbers, addresses, ids, times, paths become one mark; the rest becomes tokens.
+
+Text is latin-1 decoded bytes, so that one character is one byte. Two marks stand outside latin-1: VALUE for a masked part
+and EMPTY for a place where a value may stand and none does. Digits that belong to a word (`ssh2`, `node12`) collapse to
+one `0`: mining never depends on which digit stands where, so patterns can be digit-blind.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from foretail.errors import ConfigError
+
+VALUE, EMPTY = "\ue000", "\ue001"
+BLANK = " "
+PUNCTUATION = frozenset("=:,;()[]{}\"'<>|")
+_OPEN = {"(": ")", "[": "]", "{": "}", '"': '"', "'": "'"}
+_SEPARATORS = frozenset((BLANK, ",", ";", "|"))
+_ITEM_TOKENS_MAX = 12
+
+_L, _R = r"(?<![A-Za-z0-9])", r"(?![A-Za-z0-9])"
+_MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*"
+_DAY = r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*"
+_CLOCK = r"\d{1,2}:\d{2}(?::\d{2})?(?:[.,]\d+)?"
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
+_HOST = rf"{_LABEL}(?:\.{_LABEL})+"
+_END = r"[^\s\"'<>()\[\]{},;]*[^\s\"'<>()\[\]{},;.:]"
+_UNIT = (
+    r"(?:[kKMGTP]i?[Bb]|[Bb]ytes?|B|[um\u00b5n]?s|m?secs?|(?:milli|micro|nano)?seconds?|min(?:ute)?s?|h(?:our)?s?|days?|%"
+    r"|[kMG]?Hz|[kKMG]?bps)"
+)
+MASKS: tuple[tuple[str, str], ...] = (
+    (
+        "date",
+        rf"{_L}(?:{_DAY},? )?(?:{_MONTH} +\d{{1,2}}|\d{{1,2}}[ -/]{_MONTH})(?:[,/-]? ?\d{{4}})?(?:[,:]? *{_CLOCK})?"
+        rf"(?: (?:[+-]\d{{4}}|[A-Z]{{3,4}}\b))?(?: \d{{4}})?{_R}",
+    ),
+    (
+        "stamp",
+        rf"{_L}\d{{2,4}}[-/.]\d{{1,2}}[-/.]\d{{1,4}}(?:[T _-]\d{{1,2}}[:.]\d{{2}}(?:[:.]\d{{2}}(?:[.,]\d+)?)?)?"
+        rf"(?: ?(?:Z|[+-]\d{{2}}:?\d{{2}}))?{_R}",
+    ),
+    ("request", r"(?<=[A-Z] )(?:/|[a-z]+://)\S*(?= HTTP/\d)"),
+    ("uuid", rf"{_L}[0-9a-fA-F]{{8}}-(?:[0-9a-fA-F]{{4}}-){{3}}[0-9a-fA-F]{{12}}{_R}"),
+    ("url", rf"\b[a-z][a-z0-9+.-]*://{_END}"),
+    ("email", rf"{_L}[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*{_R}"),
+    ("mac", rf"{_L}(?:[0-9a-fA-F]{{2}}[:-]){{5,}}[0-9a-fA-F]{{2}}{_R}"),
+    ("ipv6", rf"{_L}(?:[0-9a-fA-F]{{0,4}}:){{2,7}}(?:[0-9a-fA-F]{{1,4}}|\d+\.\d+\.\d+\.\d+)(?:%\w+)?{_R}"),
+    ("host", rf"{_L}(?:{_HOST}/)?(?:{_HOST}|localhost):\d{{1,5}}{_R}"),
+    ("ipv4", rf"{_L}\d{{1,3}}(?:\.\d{{1,3}}){{3}}(?::\d+|/\d+)?{_R}"),
+    (
+        "path",
+        r"(?<![^\s\"'=:(\[,<>])(?:[A-Za-z]:|~)?(?:[/\\][\w.$@%+~#*-]+)+(?:[/\\]+[\w.$@%+~#*-]*)*"
+        r"(?:\?[^\s\"'<>()\[\]{}]*)?",
+    ),
+    ("path", r"(?<![^\s\"'=:(\[,<>])/(?:\?[^\s\"'<>()\[\]{}]*)?(?=[\s\"'])"),
+    ("clock", rf"{_L}{_CLOCK}{_R}"),
+    ("size", rf"(?:< ?)?{_L}[-+]?\d+(?:[.,]\d+)* ?{_UNIT}{_R}"),
+    ("hex", rf"{_L}0[xX][0-9a-fA-F]+{_R}"),
+    ("hex", rf"{_L}(?=[0-9a-fA-F]*\d)(?=[0-9]*[a-fA-F])[0-9a-fA-F]{{6,}}{_R}"),
+    ("id", r"(?<=[A-Za-z][_-])-?\d[0-9A-Za-z]*(?:[_.-][0-9A-Za-z]+)*"),
+    ("number", r"(?<![A-Za-z])[-+]?\d+(?:[.,xX:/-]\d+)*(?![A-Za-z0-9])"),
+    ("number", rf"{_L}[-+]?\d+(?:[.,]\d+)*(?=[A-Za-z]{{1,3}}\b)"),
+)
+"""Name and regex of each mask, most specific first; custom ones come before them."""
+
+_JOINED = re.compile(rf"{VALUE}(?:[.:,/_\-#@]{{1,2}}{VALUE})+")
+_TOKEN = re.compile(r"\s+|\.{2,}|(?:[^\s=:,;()\[\]{}\"'<>|.]|\.(?!\.))+|.", re.ASCII | re.DOTALL)
+_TAIL = re.compile(r"(.*?[^.!?])([.!?]+)", re.DOTALL)
+_MARKS = re.compile(f"[{VALUE}0]")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A message as tokens.
+
+    Attributes:
+        key: words, punctuation, BLANK for any white space, VALUE, EMPTY, and words holding VALUE or `0` marks.
+        texts: for each token of `key` what stands in the message; of a list: its first item.
+        marks: for each token what stands at its VALUE and `0` marks, in order.
+        tails: for each token the further items of a list that follow it, or "".
+        once: the same with each list of equal items (`blk_1 blk_2 blk_3`) written once, if there is a list.
+    """
+
+    key: tuple[str, ...]
+    texts: tuple[str, ...]
+    marks: tuple[tuple[str, ...], ...]
+    tails: tuple[str, ...]
+    once: Row | None = None
+
+
+class Masks:
+    """The masks of one training run: the built-in ones after the custom ones."""
+
+    def __init__(self, custom: Sequence[tuple[str, str]] = ()) -> None:
+        """Compile `custom` (name, regex) before the built-in masks; ConfigError names a regex that does not compile."""
+        for name, regex in custom:
+            try:
+                re.compile(regex, re.ASCII)
+            except re.error as error:
+                raise ConfigError(f"mask {name!r}: the regex does not compile ({error}); correct it.") from error
+        ahead = "|".join(f"(?:{regex})" for _, regex in (*custom, *MASKS))
+        self._mask = re.compile(rf"({ahead})|\d+", re.ASCII)
+
+    def masked(self, message: str) -> tuple[str, list[str]]:
+        """The message with VALUE and `0` marks, and what stands in the message at each mark, in order."""
+        texts: list[str] = []
+
+        def mark(found: re.Match[str]) -> str:
+            texts.append(found.group())
+            return VALUE if found.group(1) else "0"
+
+        skeleton = self._mask.sub(mark, message)
+        if VALUE not in skeleton:
+            return skeleton, texts
+        return _joined(skeleton, texts)
+
+    def row(self, message: str) -> Row:
+        """Tokens of a message (latin-1 text)."""
+        skeleton, originals = self.masked(message)
+        shapes = _tokens(skeleton)
+        texts: list[str] = []
+        marks: list[tuple[str, ...]] = []
+        taken = 0
+        for shape in shapes:
+            count = shape.count(VALUE) + shape.count("0")
+            here = tuple(originals[taken : taken + count])
+            taken += count
+            marks.append(here)
+            filling = iter(here)
+            texts.append("" if shape == EMPTY else _MARKS.sub(lambda _, fill=filling: next(fill), shape))
+        tokens = tuple(BLANK if shape.isspace() else shape for shape in shapes)
+        spans = _items_once(tokens)
+        once = None
+        if len(spans) < len(tokens):
+            once = Row(
+                key=tuple(tokens[start] for start, _ in spans),
+                texts=tuple(texts[start] for start, _ in spans),
+                marks=tuple(marks[start] for start, _ in spans),
+                tails=tuple("".join(texts[start + 1 : end]) for start, end in spans),
+            )
+        return Row(tokens, tuple(texts), tuple(marks), ("",) * len(tokens), once)
+
+
+def _joined(skeleton: str, texts: list[str]) -> tuple[str, list[str]]:
+    """Runs of VALUE joined by single separators as one VALUE: `10.0.0.1:80` and `a/10.0.0.1:80` are one part."""
+    parts: list[str] = []
+    out: list[str] = []
+    position = taken = 0
+    for found in _JOINED.finditer(skeleton):
+        before = skeleton[position : found.start()]
+        marks = sum(map(before.count, (VALUE, "0")))
+        out += texts[taken : taken + marks]
+        taken += marks
+        run = found.group()
+        marks = run.count(VALUE)
+        originals = iter(texts[taken : taken + marks])
+        out.append("".join(next(originals) if char == VALUE else char for char in run))
+        taken += marks
+        parts += (before, VALUE)
+        position = found.end()
+    parts.append(skeleton[position:])
+    return "".join(parts), out + texts[taken:]
+
+
+def _tokens(skeleton: str) -> list[str]:
+    """Tokens, sentence ends split off, EMPTY where a value may stand and none does."""
+    out: list[str] = []
+    for token in _TOKEN.findall(skeleton):
+        tail = _TAIL.fullmatch(token)
+        if tail is not None:
+            out += tail.groups()
+            continue
+        last = out[-1] if out else BLANK
+        ends = token.isspace() or token in ",;)]}"
+        bare = len(out) < 2 or out[-2].isspace()  # `a = b`, not `a=`
+        if (last == "=" and ends and not bare) or (
+            last in _OPEN and token == _OPEN[last] and (len(out) < 2 or out[-2].isspace() or out[-2] in "=:,")
+        ):
+            out.append(EMPTY)
+        out.append(token)
+    if len(out) > 1 and out[-1] == "=" and not out[-2].isspace():
+        out.append(EMPTY)
+    return out
+
+
+def _items_once(tokens: tuple[str, ...]) -> list[tuple[int, int]]:
+    """Half-open ranges of tokens, one for each token kept: a list of equal items with a VALUE keeps its first."""
+    spans: list[tuple[int, int]] = []
+    i, n = 0, len(tokens)
+    several = sum(VALUE in token for token in tokens) > 1
+    while i < n:
+        size, end = _item(tokens, i) if several else (0, 0)
+        if size:
+            spans += [(j, j + 1) for j in range(i, i + size - 1)]
+            spans.append((i + size - 1, end))
+            i = end
+        else:
+            spans.append((i, i + 1))
+            i += 1
+    return spans
+
+
+def _item(tokens: tuple[str, ...], start: int) -> tuple[int, int]:
+    """Size of the item that repeats from `start` and where its run ends; 0, 0 if none does."""
+    n = len(tokens)
+    if tokens[start] in _SEPARATORS:
+        return 0, 0
+    for size in range(1, min(_ITEM_TOKENS_MAX, (n - start) // 2) + 1):
+        if tokens[start + size] not in _SEPARATORS or tokens[start + size - 1] in _SEPARATORS:
+            continue
+        item = tokens[start : start + size]
+        if not any(VALUE in token for token in item):
+            continue
+        gap = 2 if tokens[start + size + 1 : start + size + 2] == (BLANK,) else 1
+        between = tokens[start + size : start + size + gap]
+        end = start + size
+        while tokens[end : end + gap] == between and tokens[end + gap : end + gap + size] == item:
+            end += gap + size
+        if end > start + size:
+            return size, end
+    return 0, 0

@@ -1,0 +1,241 @@
+"""Distinct masked messages of a stream with what stood at their variable places: lines go, statistics stay."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from foretail_trainer.masks import Masks, Row
+
+DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
+EXAMPLES_MAX = 3
+MEMO_BYTES_MAX = 256 << 20
+SKELETONS_MAX = 100_000
+_LOOKS_MAX = 4
+"""Messages of one digit-blind text that are looked at for digits that vary."""
+
+Key = tuple[str, ...]
+
+
+class Seen:
+    """What stood at one place: bytes, blank-separated parts, the first text and whether all were the same."""
+
+    __slots__ = ("chars", "first", "least", "most", "same")
+
+    def __init__(self) -> None:
+        self.chars = 0
+        self.least = 1 << 30
+        self.most = 0
+        self.first: str | None = None
+        self.same = True
+
+    def add(self, text: str) -> None:
+        """Counts one text; a text seen first is remembered."""
+        if text == self.first:
+            return
+        if self.first is None:
+            self.first = text
+        else:
+            self.same = False
+        for char in set(text):
+            self.chars |= 1 << ord(char)
+        words = len(text.split())
+        self.least = min(self.least, words)
+        self.most = max(self.most, words)
+
+    def join(self, other: Seen) -> None:
+        """Adds all that `other` saw."""
+        if other.first is None:
+            return
+        self.same = self.same and other.same and self.first in (None, other.first)
+        self.first = other.first if self.first is None else self.first
+        self.chars |= other.chars
+        self.least = min(self.least, other.least)
+        self.most = max(self.most, other.most)
+
+
+@dataclass(slots=True)
+class Place:
+    """One token place: its whole text, its marks in order, and the rest of a list that follows it."""
+
+    text: Seen = field(default_factory=Seen)
+    marks: list[Seen] = field(default_factory=list)
+    tail: Seen = field(default_factory=Seen)
+
+
+@dataclass(slots=True)
+class Skeleton:
+    """A masked message: `key` as masks.Row has it, lines and error-level lines counted, raw lines as examples.
+
+    `old` counts lines by what an older set of patterns made of them.
+    """
+
+    key: Key
+    count: int = 0
+    errors: int = 0
+    places: list[Place] = field(default_factory=list)
+    examples: list[bytes] = field(default_factory=list)
+    old: Counter[int] = field(default_factory=Counter)
+
+    def add(self, row: Row) -> None:
+        """Takes in what stands at the places of a message with this key."""
+        if not self.places:
+            self.places = [Place(marks=[Seen() for _ in marks]) for marks in row.marks]
+        for place, text, marks, tail in zip(self.places, row.texts, row.marks, row.tails, strict=True):
+            if text != place.text.first:
+                place.text.add(text)
+                for seen, mark in zip(place.marks, marks, strict=True):
+                    seen.add(mark)
+            if tail:
+                place.tail.add(tail)
+
+    def join(self, other: Skeleton) -> None:
+        """Takes in what `other`, of the same key, saw at its places."""
+        for place, more in zip(self.places, other.places, strict=True):
+            place.text.join(more.text)
+            place.tail.join(more.tail)
+            for seen, seen_more in zip(place.marks, more.marks, strict=True):
+                seen.join(seen_more)
+
+    def tally(self, other: Skeleton) -> None:
+        """Adds the counts and examples of `other`."""
+        self.count += other.count
+        self.errors += other.errors
+        self.old += other.old
+        self.examples = [*self.examples, *other.examples][:EXAMPLES_MAX]
+
+
+@dataclass(slots=True)
+class _Known:
+    """A message with digits as 0: its skeleton, its old type, its lines and error-level lines."""
+
+    item: int
+    old: int
+    looks: int = 1
+    count: int = 0
+    errors: int = 0
+    settled: int = 0
+    settled_errors: int = 0
+
+
+class Skeletons:
+    """The distinct skeletons of a stream of messages, in order of first sight.
+
+    `memo` maps a message with every digit as 0 to what is known of it; its keys stand for all lines seen, because
+    patterns are digit-blind. It is bounded by MEMO_BYTES_MAX and starts anew at the limit (`forgotten`). Skeletons are
+    bounded by SKELETONS_MAX; lines beyond are counted in `dropped`.
+    """
+
+    def __init__(self, masks: Masks, old: Callable[[bytes], int] | None = None) -> None:
+        self.masks = masks
+        self.items: list[Skeleton] = []
+        self.forgotten = False
+        self.dropped = 0
+        self.lines = 0
+        self._old = old
+        self._memo: dict[bytes, _Known] = {}
+        self._memo_bytes = 0
+        self._index: dict[Key, int] = {}
+        self._folded: dict[Key, tuple[Skeleton, set[int]]] = {}
+
+    def add(self, messages: Sequence[bytes], lines: Sequence[bytes], errors: Sequence[bool] | None = None) -> None:
+        """Counts a batch: `messages` without headers, `lines` as read, `errors` marks error-level lines."""
+        self.lines += len(messages)
+        blinds = [message.translate(DIGITS_TO_ZERO) for message in messages]
+        last = dict(zip(blinds, range(len(blinds)), strict=True))
+        for blind, count in Counter(blinds).items():
+            known = self._memo.get(blind)
+            if known is None:
+                place = blinds.index(blind) if count > 1 else last[blind]
+                known = self._new(messages[place], blind, lines[place])
+                if known is None:
+                    self.dropped += count
+                    continue
+            elif known.looks < _LOOKS_MAX:
+                known.looks += 1
+            else:
+                known.count += count
+                continue
+            known.count += count
+            if count > 1:
+                self._look(known.item, messages[last[blind]])
+        if errors is not None and any(errors):
+            for blind, count in Counter(b for b, error in zip(blinds, errors, strict=True) if error).items():
+                if (known := self._memo.get(blind)) is not None:
+                    known.errors += count
+
+    def _look(self, item: int, message: bytes) -> None:
+        row = self.masks.row(message.decode("latin-1"))
+        if row.key == self.items[item].key:
+            self.items[item].add(row)
+            if row.once is not None:
+                self._folded[row.once.key][0].add(row.once)
+
+    def _new(self, message: bytes, blind: bytes, line: bytes) -> _Known | None:
+        row = self.masks.row(message.decode("latin-1"))
+        index = self._index.get(row.key)
+        if index is None:
+            if len(self.items) >= SKELETONS_MAX:
+                return None
+            index = self._index[row.key] = len(self.items)
+            self.items.append(Skeleton(row.key))
+        item = self.items[index]
+        item.add(row)
+        if len(item.examples) < EXAMPLES_MAX:
+            item.examples.append(line)
+        if row.once is not None:
+            folded = self._folded.setdefault(row.once.key, (Skeleton(row.once.key), set()))
+            folded[0].add(row.once)
+            folded[1].add(index)
+        old = -1 if self._old is None else self._old(message)
+        known = _Known(index, old)
+        self._memo_bytes += len(blind) + 250
+        if self._memo_bytes > MEMO_BYTES_MAX:
+            self._settle()
+            self._memo.clear()
+            self._memo_bytes = 0
+            self.forgotten = True
+        self._memo[blind] = known
+        return known
+
+    def messages(self) -> tuple[list[bytes], list[int], list[int]]:
+        """The messages (digits as 0) the memo holds, the place of their skeleton in `items`, their lines."""
+        known = self._memo.values()
+        return list(self._memo), [one.item for one in known], [one.count for one in known]
+
+    def folded(self) -> tuple[list[Skeleton], list[int]]:
+        """The skeletons with lists of varying length written once, and for each of `items` its place among them.
+
+        A list whose length never varies stays as it is: the message has that many parts.
+        """
+        self._settle()
+        fold: dict[int, Key] = {}
+        for key, (_, indices) in self._folded.items():
+            single = self._index.get(key)
+            if len(indices) > 1 or single is not None:
+                for index in indices | ({single} if single is not None else set()):
+                    fold[index] = key
+        out: list[Skeleton] = []
+        place: list[int] = []
+        places: dict[Key, int] = {}
+        for index, item in enumerate(self.items):
+            key = fold.get(index, item.key)
+            if key not in places:
+                places[key] = len(out)
+                out.append(Skeleton(key, places=(self._folded[key][0] if index in fold else item).places))
+            whole = out[places[key]]
+            if index in fold and self._index.get(key) == index:
+                whole.join(item)
+            whole.tally(item)
+            place.append(places[key])
+        return out, place
+
+    def _settle(self) -> None:
+        """Moves the counts of the memo to the skeletons."""
+        for known in self._memo.values():
+            item = self.items[known.item]
+            item.count += known.count - known.settled
+            item.old[known.old] += known.count - known.settled
+            item.errors += known.errors - known.settled_errors
+            known.settled, known.settled_errors = known.count, known.errors

@@ -1,0 +1,185 @@
+r"""From skeletons that are one type: the template people read and the regex the agent matches.
+
+The regex is digit-blind (a literal digit is `\d`), polynomial of small degree (`foretail.lint`), and takes more values
+than were seen: a variable is a run without blanks that ends at the literal after it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from foretail_trainer.masks import BLANK, EMPTY, VALUE
+from foretail_trainer.skeletons import Place, Seen, Skeleton
+
+ANY = "<*>"
+_WIDE_WORDS = 6
+_UNIT = re.compile(r"[-+<]?\s?[-+]?[\d.,]+(\s*)([A-Za-z%\u00b5]+)")
+_HEAD = re.compile(r"[a-z][a-z0-9.+-]*://|/(?=\d+(?:\.\d+){3})", re.ASCII)
+_NUMERIC = sum(1 << ord(char) for char in "0123456789.,:+-/")
+_HEX = _NUMERIC | sum(1 << ord(char) for char in "abcdefABCDEFxX")
+_SPECIAL = frozenset("\\.^$*+?{}[]()|-#&~")
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A template and its regex; `literals` counts the literal letters (its specificity)."""
+
+    template: str
+    regex: str
+    literals: int
+    captures: int
+
+
+@dataclass(slots=True)
+class _Part:
+    """Literal text, or a variable part: what it saw, and whether it may be empty."""
+
+    literal: str = ""
+    seen: Seen | None = None
+    optional: bool = False
+    shown: str = ""
+    blank: bool = False
+    rest: bool = False
+
+
+def draw(key: Sequence[str], members: Sequence[Skeleton], *, narrow: bool = False) -> Drawn:
+    """The template and regex of `key`, whose VALUE places cover the tokens of all `members`.
+
+    `narrow` restricts variable parts to the bytes seen in training, for patterns that would take others' lines.
+    """
+    parts: list[_Part] = []
+    for i, token in enumerate(key):
+        places = [member.places[i] for member in members]
+        fillers = {member.key[i] for member in members}
+        parts += _parts(token, fillers, places)
+    parts = _settled(parts)
+    literals = sum(sum(map(str.isalpha, part.literal)) for part in parts if part.seen is None)
+    strict = narrow or literals < 3
+    regex = "".join(_regex(parts, i, strict) for i in range(len(parts)))
+    template = "".join(part.shown for part in parts).strip()
+    return Drawn(template, regex, literals, sum(part.seen is not None for part in parts))
+
+
+def _joined(seens: Sequence[Seen]) -> Seen:
+    whole = Seen()
+    for seen in seens:
+        whole.join(seen)
+    return whole
+
+
+def _parts(token: str, fillers: set[str], places: Sequence[Place]) -> list[_Part]:
+    tail = _joined([place.tail for place in places])
+    if token == BLANK:
+        seen = _joined([place.text for place in places])
+        return [_Part(literal=BLANK, shown=BLANK, blank=not (seen.same and seen.first == BLANK))]
+    if len(fillers) > 1 or token == EMPTY or token == VALUE:
+        seen = _joined([place.text for place in places])
+        seen = _with_tail(seen, tail)
+        shown = _shown(places) if fillers == {VALUE} and tail.chars == 0 else ANY
+        if fillers == {EMPTY}:
+            shown = ""
+        return [_Part(seen=seen, optional=EMPTY in fillers or seen.least == 0, shown=shown)]
+    parts: list[_Part] = []
+    marks = iter([_joined(column) for column in zip(*(place.marks for place in places), strict=True)])
+    for piece in re.findall(f"{VALUE}|0|[^{VALUE}0]+", token):
+        if piece == VALUE:
+            parts.append(_Part(seen=next(marks), shown=ANY))
+        elif piece == "0":
+            seen = next(marks)
+            text = seen.first or "0"
+            parts.append(_Part(literal=text, shown=text) if seen.same else _Part(seen=seen, shown=ANY))
+        else:
+            parts.append(_Part(literal=piece, shown=piece))
+    if tail.chars:
+        last = parts[-1]
+        if last.seen is not None:
+            last.seen = _with_tail(last.seen, tail)
+        else:
+            parts.append(_Part(seen=tail, rest=True))
+    return parts
+
+
+def _with_tail(seen: Seen, tail: Seen) -> Seen:
+    if not tail.chars:
+        return seen
+    whole = Seen()
+    whole.join(seen)
+    whole.chars |= tail.chars
+    whole.same = False
+    whole.most = 1 << 20
+    return whole
+
+
+def _shown(places: Sequence[Place]) -> str:
+    """`<*>` with the unit (`<*> KB`) or scheme (`hdfs://<*>`) that all values share; for people, not for the regex."""
+    texts = [place.text.first or "" for place in places]
+    units = {found.groups() if (found := _UNIT.fullmatch(text)) else None for text in texts}
+    heads = {found.group() if (found := _HEAD.match(text)) else "" for text in texts}
+    unit = units.pop() if len(units) == 1 else None
+    head = heads.pop() if len(heads) == 1 else ""
+    return head + ANY + ("".join(unit) if unit else "")
+
+
+def _settled(parts: list[_Part]) -> list[_Part]:
+    """Neighbouring literals joined, neighbouring variables made one: nothing would tell where one ends."""
+    out: list[_Part] = []
+    for part in parts:
+        last = out[-1] if out else None
+        if last is not None and last.seen is None and part.seen is None and not last.blank and not part.blank:
+            last.literal += part.literal
+            last.shown += part.shown
+        elif last is not None and last.seen is not None and part.seen is not None:
+            joined = _joined([last.seen, part.seen])
+            joined.least = min(last.seen.least, part.seen.least)
+            joined.most = max(last.seen.most, part.seen.most) + part.seen.most - 1
+            last.seen, last.optional, last.rest = joined, last.optional and part.optional, last.rest or part.rest
+        else:
+            out.append(part)
+    return out
+
+
+def _regex(parts: Sequence[_Part], i: int, strict: bool) -> str:
+    part = parts[i]
+    if part.seen is None:
+        return r"\s+" if part.blank else _literal(part.literal)
+    if part.rest:
+        return "(.*?)"
+    after = parts[i + 1].literal[:1] if i + 1 < len(parts) else ""
+    one = _class(part.seen, after, strict)
+    least, most = part.seen.least, part.seen.most
+    repeat = "*" if part.optional else "+"
+    if most <= 1:
+        return f"({one}{repeat})"
+    least = max(least, 1)
+    if most > _WIDE_WORDS:
+        more = rf"(?:\s{one}*)*"
+    elif least == most:
+        return "(" + r"\s+".join([one + "+"] * least) + ")" + ("?" if part.optional else "")
+    else:
+        more = rf"(?:\s+{one}+){{{least - 1},{most - 1}}}"
+    return f"({one}+{more})" + ("?" if part.optional else "")
+
+
+def _class(seen: Seen, after: str, strict: bool) -> str:
+    if strict or (after.isalpha()):
+        for allowed in (_NUMERIC, _HEX):
+            if seen.chars & ~(allowed | 1 << 32) == 0 and not (after and allowed >> ord(after[0]) & 1):
+                return r"[\d.,:+/-]" if allowed == _NUMERIC else r"[\da-fA-FxX.,:+/-]"
+    if after and not after.isalnum() and after != BLANK and not seen.chars >> ord(after) & 1:
+        return rf"[^\s{_escaped(after)}]"
+    return r"\S"
+
+
+def _escaped(char: str) -> str:
+    if ord(char) >= 0x7F or ord(char) < 0x20:
+        return f"\\x{ord(char):02x}"
+    return "\\" + char if char in _SPECIAL else char
+
+
+def _literal(text: str) -> str:
+    return re.sub(r"\d+", lambda _: "\ue002", text).translate(_ESCAPES)
+
+
+_ESCAPES = {code: _escaped(chr(code)) for code in range(256)} | {0xE002: r"\d+"}
