@@ -70,6 +70,7 @@ class Stream(_Section, frozen=True, kw_only=True):
         start: where a file that is there at the first start is read from; later files are read from their head.
         emit: what leaves the agent.
         ignore_older_h: files not written for so long are not read; 0 = all are.
+        idle_s: a session ends after so long without a line; 0 = as in the bundle.
         multiline: joins the lines of a trace; "start" uses `multiline_start`, the regex of a first line.
         long_lines: a line over `line_bytes_max` is cut or skipped, counted either way.
     """
@@ -82,6 +83,7 @@ class Stream(_Section, frozen=True, kw_only=True):
     start: Literal["head", "end"] = "end"
     emit: Emit = "incidents"
     ignore_older_h: NotNegative = 0.0
+    idle_s: NotNegative = 0.0
     multiline: Literal["none", "java", "python", "go", "start"] = "none"
     multiline_start: str = ""
     multiline_timeout_s: Positive = 1.0

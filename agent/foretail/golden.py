@@ -9,11 +9,11 @@ import numpy as np
 
 from foretail.bundle import GOLDEN
 from foretail.errors import ConfigError
+from foretail.model import SequenceModel
+from foretail.patterns import Matcher
 
 if TYPE_CHECKING:
     from foretail.bundle import Bundle
-    from foretail.model import SequenceModel
-    from foretail.patterns import Matcher
 
 NATS = 0.1
 """Kernels of different hosts differ by a few hundredths of a nat at most."""
@@ -61,6 +61,20 @@ def check(bundle: Bundle, matcher: Matcher, model: SequenceModel | None) -> None
     windows = [row for row in rows if isinstance(row, GoldenWindow)]
     if model is not None and windows:
         _check_windows(bundle, model, windows)
+
+
+def verify(bundle: Bundle) -> None:
+    """`check` with a matcher and a model made for it, as a bundle is before it is activated."""
+    manifest, sequence = bundle.manifest, bundle.manifest.sequence
+    model = None
+    if sequence is not None:
+        model = SequenceModel(
+            bundle.files["sequence.b1.tflite"],
+            bundle.files["sequence.b64.tflite"],
+            window=sequence.window,
+            vocabulary=sequence.vocabulary,
+        )
+    check(bundle, Matcher(bundle.patterns, manifest.format, manifest.key), model)
 
 
 def _check_windows(bundle: Bundle, model: SequenceModel, rows: list[GoldenWindow]) -> None:

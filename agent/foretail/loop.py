@@ -1,0 +1,487 @@
+"""The one place that knows the order: read, type, journal, judge, deliver, acknowledge; owns all mutable state.
+
+A batch is journalled before it is judged and sent, and counts as done when every sink has acknowledged it; a restart
+goes on from the last batch that was done, with the state of exactly that moment (DESIGN §2).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import msgspec
+
+from foretail.errors import ConfigError, StreamError
+from foretail.identity import Cursor
+from foretail.stream import Columns
+from foretail.telemetry import log, metrics, notify_watchdog, watchdog_s
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Mapping, Sequence
+
+    from foretail.delivery import Outlet
+    from foretail.journal import Journal, Restored
+    from foretail.lines import Batch
+    from foretail.observe import Observing
+    from foretail.sources import Inlet
+    from foretail.stream import Stream
+    from foretail.wake import Waker
+    from foretail.watch import Watch
+
+ADVANCE_S = 1.0, 60.0
+"""A silent stream's event time is advanced this often: a tenth of idle_s within these bounds."""
+PUBLISH_S = 1.0
+RETRY_S = 1.0
+"""Pause after the journal refused a record."""
+SETTLE_S = 0.02
+"""Least time between two looks at files that events ask for."""
+CHUNKS_MAX = 10_000
+
+Reason = Literal["stop", "reload", "ended"]
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """One journal record.
+
+    Attributes:
+        stream: name.
+        columns: of the batch.
+        cursor: of its file, after it.
+        chunk: its forward chunk id.
+        observed: it was judged in observe mode.
+    """
+
+    stream: str
+    columns: Columns
+    cursor: Cursor | None = None
+    chunk: str = ""
+    observed: bool = False
+
+
+class Note(msgspec.Struct, frozen=True, array_like=True):
+    """Where new files of a stream begin: a registry, as the watch encodes it."""
+
+    stream: str
+    registry: bytes
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """The state of the agent, as compaction writes it (docs/schema/state.json).
+
+    Attributes:
+        schema: of this record.
+        streams: name to state.
+        registries: name to cursors.
+        chunks: forward chunks that are known, oldest first.
+    """
+
+    schema: int
+    streams: dict[str, Any]
+    registries: dict[str, bytes]
+    chunks: list[str] = []
+
+
+SNAPSHOT_SCHEMA = 1
+
+
+class _Sent(NamedTuple):
+    """A batch under way to the sinks."""
+
+    sequence: int
+    inlet: Inlet | None
+    ticket: int
+
+
+class Loop:
+    """Runs streams until it is told to stop.
+
+    Args:
+        streams: by name.
+        watches: files of each stream that has some.
+        inlets: other sources.
+        outlets: sinks; each record goes to all of them.
+        journal: None = nothing is kept over restarts.
+        waker: file events.
+        observing: whether incidents are kept back, asked once a batch with the time in epoch seconds.
+        drain_s: what stopping leaves to the sinks.
+        poll_s: how often files are looked at when nothing happens.
+        ends: the agent ends when every inlet has ended (`pipe`).
+    """
+
+    def __init__(  # noqa: PLR0913 - everything a running agent is made of
+        self,
+        streams: Mapping[str, Stream],
+        watches: Mapping[str, Watch],
+        inlets: Sequence[Inlet],
+        outlets: Sequence[Outlet],
+        journal: Journal | None,
+        *,
+        wake: threading.Event,
+        observing: Observing,
+        waker: Waker | None = None,
+        drain_s: float = 3.0,
+        poll_s: float = 0.25,
+        ends: bool = False,
+    ) -> None:
+        self.streams, self.watches, self.inlets, self.outlets = streams, watches, inlets, outlets
+        self.published: dict[str, Any] = {}
+        self.reason: Reason | None = None
+        self._journal, self._wake, self._waker = journal, wake, waker
+        self.observing, self._drain_s, self._poll_s, self._ends = observing, drain_s, poll_s, ends
+        self._sequence = journal.sequence if journal else 0
+        self._done = self._sequence
+        self._sent: deque[_Sent] = deque()
+        self._chunks: deque[str] = deque(maxlen=CHUNKS_MAX)
+        self._held: tuple[Batch, Inlet | None, int, str] | None = None
+        self._silent = dict.fromkeys(streams, (0.0, -math.inf))  # last line and advance, monotonic seconds
+        self._advanced_from = dict.fromkeys(streams, -math.inf)
+        self._turn = 0
+        self._retry_at = self._publish_at = self._watchdog_at = -math.inf
+        self._watchdog_s = watchdog_s() / 2
+        self._began = time.time()
+
+    def know(self, chunks: Sequence[str]) -> None:
+        """Remember forward chunks of an earlier run, oldest first."""
+        self._chunks.extend(chunks)
+
+    # -- start and stop ------------------------------------------------------------------------------------------
+
+    def stop(self, reason: Reason = "stop") -> None:
+        """Ask the loop to end; callable from a signal handler or another thread."""
+        self.reason = self.reason or reason
+        self._wake.set()
+
+    def run(self) -> Reason:
+        """Go round until `stop`, then drain; everything unacknowledged is read again next time."""
+        while self.reason is None:
+            if not self.round(time.monotonic(), time.time()):
+                self._rest()
+        self._drain()
+        return self.reason
+
+    def round(self, now: float, wall: float) -> bool:
+        """One round; True when there was something to do.
+
+        Args:
+            now: monotonic seconds.
+            wall: epoch seconds.
+        """
+        self._acknowledge()
+        self._keep(now)
+        self._publish(now, wall)
+        if any(outlet.ended for outlet in self.outlets):
+            self.stop("ended")
+            return True
+        if now < self._retry_at or not all(outlet.ready() for outlet in self.outlets):
+            return False
+        if self._compaction_waits():
+            return False
+        if self._held is not None:
+            batch, inlet, ticket, chunk = self._held
+            return self._take(batch, now, wall, inlet=inlet, ticket=ticket, chunk=chunk)
+        busy = self._read(now, wall)
+        if not busy:
+            self._advance(now, wall)
+            if self._ends and all(inlet.ended for inlet in self.inlets):
+                self.stop("ended")
+        return busy
+
+    def _rest(self) -> None:
+        """Wait for an event, at most until the next look."""
+        if self._waker is not None and not self._waker.armed:
+            self._waker.arm([folder for watch in self.watches.values() for folder in watch.folders()], time.monotonic())
+        woken = self._wake.wait(self._poll_s)
+        self._wake.clear()
+        if woken and self.watches:
+            time.sleep(SETTLE_S)  # what is being written now comes in one look
+            for watch in self.watches.values():
+                watch.look(time.monotonic(), time.time())
+
+    def _drain(self) -> None:
+        """Stop reading, let the sinks deliver what they can, keep the state."""
+        if self._ends and self.reason == "ended" and not any(outlet.ended for outlet in self.outlets):
+            self._finish()
+        deadline = time.monotonic() + self._drain_s
+        for outlet in self.outlets:
+            outlet.close(max(0.1, deadline - time.monotonic()))
+        self._acknowledge()
+        for inlet in self.inlets:
+            inlet.close(max(0.1, deadline - time.monotonic()))
+        for watch in self.watches.values():
+            watch.close()
+        if self._waker is not None:
+            self._waker.disarm()
+        if self._journal is not None:
+            self._journal.close()
+
+    def _finish(self) -> None:
+        """The end of input (`pipe`): sessions close, and what that gives is delivered."""
+        for name, stream in self.streams.items():
+            records = stream.finish(ended=False, observed=self.observing(time.time()))
+            self._sequence += 1
+            self._send(records, None, 0)
+            log.info("stream.ended", stream=name, lines=stream.totals.lines)
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def _read(self, now: float, wall: float) -> bool:
+        """One batch from the next source that has one: streams and inlets take turns."""
+        places: list[Watch | Inlet] = [*self.watches.values(), *self.inlets]
+        for step in range(len(places)):
+            place = places[(self._turn + step) % len(places)]
+            if hasattr(place, "receive"):
+                received = place.receive()
+                if received is None:
+                    continue
+                self._turn += step + 1
+                return self._take(received.batch, now, wall, inlet=place, ticket=received.ticket, chunk=received.chunk)
+            batch = place.read(now, wall)
+            if batch is not None:
+                self._turn += step + 1
+                return self._take(batch, now, wall)
+        return False
+
+    def _take(
+        self, batch: Batch, now: float, wall: float, *, inlet: Inlet | None = None, ticket: int = 0, chunk: str = ""
+    ) -> bool:
+        """Journal a batch, judge it, send what it gives; held and tried again when the journal refuses."""
+        stream = self.streams[batch.stream]
+        observed = self.observing(wall)
+        columns = stream.type(batch)
+        try:
+            self._note(batch.stream)
+            self._append(Entry(batch.stream, columns, batch.cursor, chunk, observed))
+        except StreamError as error:
+            if self._held is None:
+                log.error("journal.failed", error=str(error), retry_s=RETRY_S)
+            metrics.add("journal_failures_total")
+            self._held, self._retry_at = (batch, inlet, ticket, chunk), now + RETRY_S
+            return False
+        if self._held is not None:
+            log.info("journal.recovered")
+            self._held = None
+        if chunk:
+            self._chunks.append(chunk)
+        self._send(stream.judge(columns, batch.lines, observed=observed), inlet, ticket)
+        self._silent[batch.stream] = (now, now)
+        self._advanced_from[batch.stream] = stream.now
+        if self._waker is not None:
+            self._waker.disarm()
+        return True
+
+    def _note(self, name: str) -> None:
+        watch = self.watches.get(name)
+        if self._journal is not None and watch is not None:
+            noted = watch.take_notes()
+            if noted is not None:
+                self._journal.note(msgspec.msgpack.encode(Note(name, noted)))
+
+    def _append(self, entry: Entry) -> None:
+        if self._journal is None:
+            self._sequence += 1
+        else:
+            self._sequence = self._journal.append(msgspec.msgpack.encode(entry))
+
+    def _send(self, records: list[bytes], inlet: Inlet | None, ticket: int) -> None:
+        for outlet in self.outlets:
+            outlet.send(self._sequence, records)
+        self._sent.append(_Sent(self._sequence, inlet, ticket))
+
+    def _advance(self, now: float, wall: float) -> None:
+        """Event time of streams that are read to their end goes on with the host's clock."""
+        for name, stream in self.streams.items():
+            line_at, advanced_at = self._silent[name]
+            every = min(max(ADVANCE_S[0], stream.sessions.rules.idle_s / 10), ADVANCE_S[1])
+            if not math.isfinite(self._advanced_from[name]) or now - max(line_at, advanced_at) < every:
+                continue
+            if not len(stream.sessions) or self._behind(name):
+                continue
+            self._silent[name] = (line_at, now)
+            columns = stream.advance(self._advanced_from[name] + now - line_at)
+            observed = self.observing(wall)
+            try:
+                self._append(Entry(name, columns, observed=observed))
+            except StreamError as error:
+                log.error("journal.failed", error=str(error), retry_s=RETRY_S)
+                self._retry_at = now + RETRY_S
+                return
+            self._send(stream.judge(columns, observed=observed), None, 0)
+
+    def _behind(self, name: str) -> bool:
+        """Whether a stream's files hold lines that were not read yet."""
+        watch = self.watches.get(name)
+        return watch is not None and any(tail.unread for tail in watch.tails())
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    def _acknowledge(self) -> None:
+        """What every sink has delivered is done."""
+        if not self._sent:
+            return
+        done = min((outlet.acknowledged() for outlet in self.outlets), default=self._sequence)
+        if done <= self._done:
+            return
+        if self._journal is not None:
+            try:
+                self._journal.acknowledge(done)
+            except StreamError as error:
+                log.error("journal.failed", error=str(error), retry_s=RETRY_S)
+                return
+        self._done = done
+        while self._sent and self._sent[0].sequence <= done:
+            _, inlet, ticket = self._sent.popleft()
+            if inlet is not None:
+                inlet.acknowledge(ticket)
+
+    def _compaction_waits(self) -> bool:
+        """Whether reading pauses until all is acknowledged and the snapshot is written."""
+        journal = self._journal
+        if journal is None or not journal.needs_compaction:
+            return False
+        if self._sent:
+            return True
+        self.compact()
+        return False
+
+    def compact(self) -> None:
+        """Write a snapshot of the present state; everything must be acknowledged."""
+        if self._journal is None:
+            return
+        snapshot = Snapshot(
+            SNAPSHOT_SCHEMA,
+            {name: stream.snapshot() for name, stream in self.streams.items()},
+            {name: watch.registry().encode() for name, watch in self.watches.items()},
+            list(self._chunks),
+        )
+        try:
+            self._journal.compact(msgspec.msgpack.encode(snapshot))
+        except StreamError as error:
+            log.error("journal.failed", error=str(error), retry_s=RETRY_S)
+            self._retry_at = time.monotonic() + RETRY_S
+
+    def _keep(self, now: float) -> None:
+        """What is due by the clock: fsync, systemd's watchdog."""
+        if self._journal is not None:
+            try:
+                self._journal.sync(now)
+            except StreamError as error:
+                log.error("journal.failed", error=str(error))
+        if self._watchdog_s and now >= self._watchdog_at:
+            self._watchdog_at = now + self._watchdog_s
+            notify_watchdog()
+
+    def _publish(self, now: float, wall: float) -> None:
+        """Figures for metrics and `status`, once a second."""
+        if now < self._publish_at:
+            return
+        self._publish_at = now + PUBLISH_S
+        streams = {}
+        for name, stream in self.streams.items():
+            streams[name] = figures(stream, self.watches.get(name))
+            metrics.set("sessions_open", len(stream.sessions), stream=name)
+            metrics.set("bundle_version", stream.bundle.manifest.version, stream=name)
+            for key in ("lines_total", "bytes_total", "lines_untyped_total", "incidents_total"):
+                metrics.set(key, streams[name][key], stream=name)
+        if self._journal is not None:
+            metrics.set("journal_bytes", self._journal.size)
+        self.published = {
+            "since": self._began,
+            "pid": os.getpid(),
+            "resident_mb": _resident_mb(),
+            "cpu_share": time.process_time() / max(1e-9, wall - self._began),
+            "observing": self.observing.why(wall),
+            "streams": streams,
+            "sinks": [outlet.status() for outlet in self.outlets],
+            "unacknowledged_batches": len(self._sent),
+            "journal_bytes": self._journal.size if self._journal is not None else 0,
+        }
+
+
+def _resident_mb() -> float:
+    """Resident memory of this process, MB; 0 where /proc is not to be had."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def figures(stream: Stream, watch: Watch | None) -> dict[str, Any]:
+    """The figures of one stream."""
+    totals, match, calibration = stream.totals, stream.matcher.stats, stream.bundle.manifest.calibration
+    memo = stream.model.memo
+    return {
+        "bundle": stream.bundle.label,
+        "kernels": stream.model.kernels,
+        "lines_total": totals.lines,
+        "bytes_total": totals.bytes,
+        "lines_untyped_total": totals.untyped,
+        "match_timeouts_total": match.timeouts,
+        "type_memo_hits_total": match.hits,
+        "window_memo_hits_total": memo.hits,
+        "window_memo_misses_total": memo.misses,
+        "sessions_open": len(stream.sessions),
+        "sessions_evicted_total": stream.sessions.evicted_total,
+        "anomalous_lines_total": totals.anomalous_lines,
+        "anomalous_sessions_total": totals.anomalous_units,
+        "incidents_total": totals.incidents,
+        "incidents_observed_total": totals.observed,
+        "incidents_muted_total": totals.muted,
+        "incidents_suppressed_total": stream.incidents.suppressed_total,
+        "by_detector": totals.by_detector,
+        "event_time": stream.now if math.isfinite(stream.now) else None,
+        "alpha": calibration.alpha if calibration else None,
+        "observed": [msgspec.Raw(record) for record in list(stream.observed)[-20:]],
+        "files": [{"path": tail.path, "lag_bytes": tail.unread} for tail in (watch.tails() if watch else ())],
+        "losses": msgspec.structs.asdict(watch.counts) if watch else {},
+    }
+
+
+def restore(restored: Restored, streams: Mapping[str, Stream]) -> tuple[dict[str, Any], list[str]]:
+    """Bring streams to the state of the last acknowledged batch.
+
+    Args:
+        restored: what the journal kept.
+        streams: fresh.
+
+    Returns:
+        the arguments of `Registry.restore` by stream name, and the known forward chunks.
+    """
+    try:
+        snapshot = (
+            msgspec.msgpack.decode(restored.snapshot, type=Snapshot)
+            if restored.snapshot is not None
+            else Snapshot(SNAPSHOT_SCHEMA, {}, {})
+        )
+        entries = [msgspec.msgpack.decode(record, type=Entry) for record in restored.records]
+        notes = [msgspec.msgpack.decode(note, type=Note) for note in restored.notes]
+    except msgspec.MsgspecError as error:
+        raise ConfigError(f"the state directory cannot be read: {error}; move it away to start anew") from error
+    if snapshot.schema > SNAPSHOT_SCHEMA:
+        raise ConfigError(
+            f"the state directory has schema {snapshot.schema}, this agent reads up to {SNAPSHOT_SCHEMA}; update it"
+        )
+    for name, state in snapshot.streams.items():
+        if name in streams:
+            streams[name].restore(state)
+    chunks = list(snapshot.chunks)
+    for entry in entries:
+        if entry.stream in streams:
+            streams[entry.stream].judge(entry.columns, observed=entry.observed)
+        if entry.chunk:
+            chunks.append(entry.chunk)
+    names = snapshot.registries.keys() | {note.stream for note in notes} | streams.keys()
+    registries = {
+        name: {
+            "snapshot": snapshot.registries.get(name),
+            "cursors": [entry.cursor for entry in entries if entry.stream == name and entry.cursor is not None],
+            "notes": [note.registry for note in notes if note.stream == name],
+        }
+        for name in names
+    }
+    return registries, chunks[-CHUNKS_MAX:]
