@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -10,6 +10,9 @@ from foretail.headers import named, parse_format
 from foretail.records import LEVEL_NAMES, MESSAGE_NAMES, TIME_NAMES, logfmt_pairs, scalar
 from foretail.schema import Format
 from foretail.trial import Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SHARE_MIN = 0.6
 """Share of the sample's lines a format must match; the rest may be continuation lines."""
@@ -37,7 +40,7 @@ def detect(sample: Sequence[bytes]) -> Format:
         return record
     for name in _TEXT:
         form = named(name)
-        assert form is not None  # noqa: S101
+        assert form is not None
         rule = Rule(form.header)
         hits = sum(rule.fullmatch(line[:4096], float("inf")) is not None for line in lines)
         if hits >= SHARE_MIN * len(lines):

@@ -7,11 +7,14 @@ and whose group `time` is the stamp; other groups can serve as session key.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from foretail.errors import ConfigError
 from foretail.schema import Format
 from foretail.stamps import SHAPES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 CONTENT = r"(?P<content>(?s:.*))"
 LEVELS = (

@@ -294,7 +294,7 @@ def widened(regex: str | Node) -> str | None:
     return None if node is None else write(node)
 
 
-def _widen(node: Node) -> Node | None:  # noqa: PLR0911 - one line per node
+def _widen(node: Node) -> Node | None:
     if isinstance(node, Set):
         return Set(node.mask | DIGITS) if node.mask & DIGITS else node
     if _blind(node):

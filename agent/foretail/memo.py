@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Value = TypeVar("Value")
 PAUSE_LINES = 10_000
@@ -16,14 +18,14 @@ class Memo(Generic[Value]):
     """bytes -> Value, at most `entries` and `bytes_max` in both generations together.
 
     `get` is the dict's own, for map(); what it misses may be in the older generation: `recall`. Insertion pauses while
-    the last PAUSE_LINES lines had less than PAUSE_HITS hits: then storing costs more than it saves. `size(key, value)`
+    the last PAUSE_LINES lines had less than PAUSE_HITS hits: then storing costs more than it saves. `cost(key, value)`
     estimates the bytes of an entry.
     """
 
-    def __init__(self, entries: int, bytes_max: int, size: Callable[[bytes, Value], int]) -> None:
+    def __init__(self, entries: int, bytes_max: int, cost: Callable[[bytes, Value], int]) -> None:
         self._half_entries = max(entries // 2, 1)
         self._half_bytes = bytes_max // 2
-        self._size = size
+        self._cost = cost
         self._young: dict[bytes, Value] = {}
         self._old: dict[bytes, Value] = {}
         self._young_bytes = self._old_bytes = 0
@@ -70,12 +72,12 @@ class Memo(Generic[Value]):
         return len(self._young) + len(self._old)
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         """Estimated bytes of both generations."""
         return self._young_bytes + self._old_bytes
 
     def _store(self, key: bytes, value: Value) -> None:
-        size = self._size(key, value)
+        size = self._cost(key, value)
         if size > self._half_bytes:
             return
         if self._young_bytes + size > self._half_bytes or len(self._young) >= self._half_entries:

@@ -48,7 +48,7 @@ def is_error(level: bytes) -> bool:
     return number in {50, 60} if number in {10, 20, 30, 40, 50, 60} and len(text) == 2 else number % 8 <= 3
 
 
-Header = Callable[[bytes], "Mapping[str, bytes] | None"]
+Header = Callable[[bytes], "Mapping[str, bytes | None] | None"]
 """A text header applied to a line: its groups (`content` among them), or None."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import warnings
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from foretail.errors import ConfigError
 
@@ -148,12 +148,12 @@ def parse(regex: str) -> Node:
         raise ConfigError("it is nested too deeply; simplify it") from error
 
 
-def _sequence(tree: object, flags: int, names: dict[int, str]) -> Node:
-    items = [_node(str(op), value, flags, names) for op, value in tree]  # type: ignore[attr-defined]
+def _sequence(tree: Any, flags: int, names: dict[int, str]) -> Node:
+    items = [_node(str(op), value, flags, names) for op, value in tree]
     return items[0] if len(items) == 1 else Sequence(tuple(items))
 
 
-def _node(op: str, value: object, flags: int, names: dict[int, str]) -> Node:  # noqa: PLR0911 - one line per operator
+def _node(op: str, value: Any, flags: int, names: dict[int, str]) -> Node:
     match op, value:
         case "LITERAL", int(byte):
             return Set(_fold(1 << byte, flags))
@@ -220,7 +220,7 @@ def _fold(mask: int, flags: int) -> int:
     return mask | (upper | lower) << 65 | (upper | lower) << 97
 
 
-def write(node: Node) -> str:  # noqa: PLR0911 - one line per node
+def write(node: Node) -> str:
     """`node` as the text of a regex without flags that means the same."""
     match node:
         case Set(mask):

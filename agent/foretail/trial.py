@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import regex
 
 from foretail.errors import ConfigError
 from foretail.lint import check_pattern, digit_blind, required_words, widened
 from foretail.syntax import WORD, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 Spans = tuple[tuple[int, int], ...]
 """Start and end of each capture, (-1, -1) for one that took no part."""
@@ -64,10 +66,10 @@ class Rule:
 class Found(NamedTuple):
     """The type of a message and, for its skeleton, what must be tried again on each line.
 
-    `index` -1 and no spans: no pattern. `again`: digit-aware patterns in play, by rank, each before `index`.
+    `place` of the pattern by rank; -1 and no spans: none. `again`: digit-aware patterns in play, each before `place`.
     """
 
-    index: int
+    place: int
     spans: Spans
     again: tuple[int, ...] = ()
 
