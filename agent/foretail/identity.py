@@ -38,7 +38,7 @@ class Cursor(msgspec.Struct, frozen=True):
 
     Attributes:
         id: of the source, 24 hex digits.
-        path: where the file was last.
+        path: where the file was last; real_path: the same behind symbolic links.
         offset: where the next read starts.
         whole: it is read from byte 0.
         head_bytes, head: length and digest of the file's first bytes (at most HEAD_BYTES, never beyond offset).
@@ -60,6 +60,7 @@ class Cursor(msgspec.Struct, frozen=True):
     device: int = 0
     size: int = 0
     after: str = ""
+    real_path: str = ""
 
     @property
     def unread(self) -> int:

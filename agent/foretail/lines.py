@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import msgspec
 import numpy as np
 
-from foretail.identity import Cursor  # noqa: TC001 - msgspec reads the annotation
+from foretail.identity import Cursor
 
 Encoding = Literal["bytes", "utf-16-le", "utf-16-be"]
 """How lines lie in the file: `bytes` is UTF-8 and everything else in which byte 10 ends a line."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from foretail.errors import ConfigError
-from foretail.identity import Cursor  # noqa: TC001 - msgspec reads the annotation
+from foretail.identity import Cursor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -28,12 +28,16 @@ class Tail:
     """Reads one source. No clock: times come in. The Watch decides which file it reads and for how long.
 
     Attributes:
-        id, path, after: of the source; path is where the file was last seen.
+        id, path, after: of the source; path is where the file was last seen, real_path the same behind links.
         place: its file; size, changed_ns: as last seen.
         position: offset of the next byte to read from the file (the cursor's offset is where its last batch ended).
         file: open, or None while its descriptor was needed for others.
         truncated: the file no longer holds what was read from it; nothing more can be read.
-        rotated: another file has taken its name, or it has none: its last line may be given out unfinished.
+        rotated: it has left its first name, so nobody should write to it: in the end its last line is given out
+            unfinished.
+        nameless: no path leads to it; it lives as long as it is open.
+        packed: it is a compressed copy, which does not grow.
+        grown_at: when news of it were last seen, monotonic seconds.
     """
 
     def __init__(self, reading: Reading, cursor: Cursor, file: File) -> None:
@@ -42,7 +46,9 @@ class Tail:
         self.place: Place = file.place
         self.file: File | None = file
         self.size = self.changed_ns = -1
-        self.truncated = self.rotated = False
+        self.real_path = cursor.real_path
+        self.truncated = self.rotated = self.nameless = False
+        self.packed = isinstance(file, Gzip)
         self.grown_at = 0.0
         self._head = file.read_at(0, min(HEAD_BYTES, cursor.offset))
         self._before = file.read_at(max(0, cursor.offset - BEFORE_BYTES), min(BEFORE_BYTES, cursor.offset))
@@ -64,6 +70,11 @@ class Tail:
         return max(0, self.size - self.position)
 
     @property
+    def held(self) -> int:
+        """Bytes that were read and are in no batch yet."""
+        return self.position - self._cursor.offset
+
+    @property
     def pending(self) -> bool:
         """Whether an unfinished line, or lines of an unfinished record, wait for more."""
         return self._splitter.partial or (self._joiner is not None and self._joiner.pending)
@@ -75,12 +86,14 @@ class Tail:
 
     def cursor(self) -> Cursor:
         """Give where reading must go on if all batches so far are delivered."""
-        changed = (self.path, self.size, self.place.inode, self.place.device)
-        if changed != (self._cursor.path, self._cursor.size, self._cursor.inode, self._cursor.device):
+        size = max(self.size, self._cursor.offset)
+        known = self._cursor
+        if (known.path, known.size, known.inode) != (self.path, size, self.place.inode):
             self._cursor = msgspec.structs.replace(
-                self._cursor,
+                known,
                 path=self.path,
-                size=max(self.size, self._cursor.offset),
+                real_path=self.real_path,
+                size=size,
                 inode=self.place.inode,
                 device=self.place.device,
             )
@@ -97,6 +110,10 @@ class Tail:
             self.size, self.changed_ns, self.grown_at = look.size, look.changed_ns, now
         return news
 
+    def forget_look(self) -> None:
+        """Have the next look be news, so that what failed now is tried again."""
+        self.changed_ns = -1
+
     def intact(self) -> bool:
         """Whether the open file still holds what was read from it; OSError as reading raises it."""
         assert self.file is not None  # noqa: S101 - our own bug
@@ -107,10 +124,10 @@ class Tail:
         """Whether another file holds what was read from this one, so that reading can go on there."""
         return self._same_before(file) and self._same_head(file)
 
-    def move(self, file: File, path: str) -> None:
-        """Go on in another file with the same content; the old one is closed."""
-        self.close()
-        self.file, self.place, self.path = file, file.place, path
+    def move(self, file: File) -> None:
+        """Go on in another file with the same content; the old one must be closed."""
+        self.file, self.place = file, file.place
+        self.packed = isinstance(file, Gzip)
         self.truncated = False
         self.size = self.changed_ns = -1
 
@@ -191,6 +208,7 @@ class Tail:
             device=self.place.device,
             size=max(self.size, end),
             after=self.after,
+            real_path=self.real_path,
         )
 
     def _again(self, start: int, size: int) -> bytes:

@@ -1,0 +1,155 @@
+"""What a listed file is that no source reads yet: a new log, a known one moved here, a copy of one, or none to read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from foretail.handles import Plain, compressed
+from foretail.identity import Cursor, Match, compare, rotated
+from foretail.search import begins, line_start, name_of, real
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from foretail.followed import Followed
+    from foretail.handles import Look, Place
+    from foretail.tail import Tail
+
+
+class _Refused(msgspec.Struct, frozen=True):
+    """What a file looked like when it was decided not to read it, and whether its content then is to be skipped."""
+
+    size: int
+    changed_ns: int
+    skip: bool
+
+
+class Newcomers:
+    """Decides about files that are listed and not followed.
+
+    Args:
+        followed: the sources there are.
+        start: where files are begun that are there at the very first listing; later ones are read from their head.
+        ignore_older_s: files not written for so long are not read until they are; 0 = all are.
+        new_id: makes source ids.
+        truncated: called with a tail whose file turns out to be truncated; it settles that.
+
+    Attributes:
+        begun: the first listing is over.
+        born: cursors of sources made since the journal last noted them.
+    """
+
+    def __init__(
+        self,
+        followed: Followed,
+        *,
+        start: Literal["head", "end"],
+        ignore_older_s: float,
+        new_id: Callable[[], str],
+        truncated: Callable[[Tail], None],
+    ) -> None:
+        self.begun = False
+        self.born: dict[str, Cursor] = {}
+        self._followed = followed
+        self._start = start
+        self._ignore_older_s = ignore_older_s
+        self._new_id = new_id
+        self._truncated = truncated
+        self._refused: dict[Place, _Refused] = {}
+
+    def take_in(self, path: str, seen: Look, now: float, wall: float) -> Tail | None:
+        """Give the tail that reads this file from now on, if it shall be read. `wall` is epoch seconds."""
+        descriptors = self._followed.descriptors
+        if self._unchanged(seen) or not descriptors.may_try(path, now):
+            return None
+        try:
+            file = Plain(path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            descriptors.failed(path, error, now)
+            return None
+        tail = None
+        try:
+            if file.place == seen.place:
+                tail = self._decide(path, seen, file, now, wall)
+            descriptors.succeeded(path)
+        except OSError as error:
+            descriptors.failed(path, error, now)
+        finally:
+            if tail is None or tail.file is not file:
+                file.close()
+        return tail
+
+    def begin(self, path: str, file: Plain, now: float, offset: int) -> Tail:
+        """Read a file as a new source."""
+        cursor = Cursor(
+            id=self._new_id(), path=path, offset=offset, whole=offset == 0, after=self._followed.replaced(path)
+        )
+        tail = self._followed.follow(cursor, file, path, now)
+        self.born[tail.id] = tail.cursor()
+        return tail
+
+    def forget_but(self, listed: set[Place]) -> None:
+        """Forget refusals of files that are listed no more."""
+        self._refused = {place: refused for place, refused in self._refused.items() if place in listed}
+
+    def _unchanged(self, seen: Look) -> bool:
+        refused = self._refused.get(seen.place)
+        return refused is not None and (refused.size, refused.changed_ns) == (seen.size, seen.changed_ns)
+
+    def _decide(self, path: str, seen: Look, file: Plain, now: float, wall: float) -> Tail | None:
+        refused = self._refused.get(seen.place)
+        if compressed(file.read_at(0, 8)):
+            self._followed.counts.compressed_files += refused is None
+            self._refuse(seen)
+            return None
+        for cursor in self._followed.past_like(path, real(path)):
+            if _continues(cursor, file, path):
+                return self._followed.follow(cursor, file, path, now)
+        if self._is_copy(real(path), file, seen, now):
+            self._followed.counts.copies += refused is None
+            self._refuse(seen)
+            return None
+        if seen.place in self._followed.places:  # a copy that a truncated file's tail went on in
+            return None
+        first = not self.begun and self._start == "end"
+        if refused is None and self._too_old(seen, wall):
+            self._refuse(seen, skip=first)
+            return None
+        skipped = seen.size if first else refused.size if refused and refused.skip else 0
+        tail = self.begin(path, file, now, line_start(file, skipped))
+        self._refused.pop(seen.place, None)
+        return tail
+
+    def _refuse(self, seen: Look, *, skip: bool = False) -> None:
+        self._refused[seen.place] = _Refused(seen.size, seen.changed_ns, skip)
+
+    def _too_old(self, seen: Look, wall: float) -> bool:
+        return 0 < self._ignore_older_s < wall - seen.changed_ns / 1e9
+
+    def _is_copy(self, path: str, file: Plain, seen: Look, now: float) -> bool:
+        """Say whether a file is a rotated copy of one being read, whole or still being made."""
+        for tail in self._followed.tails_like(path):
+            if not rotated(name_of(path), name_of(tail.real_path)):
+                continue
+            if not self._followed.descriptors.have(tail, now) or tail.file is None:
+                continue
+            if not tail.intact():
+                self._truncated(tail)
+                return False
+            if seen.size == 0 or begins(file, seen.size, tail.file):
+                return True
+        return False
+
+
+def _continues(cursor: Cursor, file: Plain, path: str) -> bool:
+    """Say whether a file is the one a cursor had lost.
+
+    Little content may be a banner that each new file begins with: then the inode, or a rotation's name, must agree.
+    """
+    match = compare(cursor, file)
+    sure = file.place.inode == cursor.inode or rotated(name_of(path), name_of(cursor.path))
+    return match == Match.STRONG or (match == Match.WEAK and sure)

@@ -1,0 +1,65 @@
+"""After a restart: which file each cursor belongs to now."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import TYPE_CHECKING
+
+from foretail.handles import names
+from foretail.identity import Match, compare
+from foretail.search import folder_of, open_first, siblings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from foretail.handles import File, Look, Place
+    from foretail.identity import Cursor
+
+
+def place(cursors: list[Cursor], listed: Mapping[str, Look]) -> Iterator[tuple[Cursor, File, str]]:
+    """Give each cursor whose file is found, with the open file and its path; each file once.
+
+    First all files that kept their inode and hold what was read; then those that hold at least 1 KiB of it at the
+    same path (a restored backup, a new device); last rotated copies, also compressed ones, beside that path. Device
+    numbers decide nothing: they change over reboots.
+    """
+    taken: set[Place] = set()
+    left = {cursor.id: cursor for cursor in cursors}
+    by_inode = _paths_by_inode(cursors, listed)
+    for step in (_same_inode, _same_path, _copies):
+        for cursor in list(left.values()):
+            least, paths = step(cursor, by_inode)
+            found = open_first(paths, taken, partial(_holds, cursor, least))
+            if found is not None:
+                taken.add(found[0].place)
+                del left[cursor.id]
+                yield cursor, *found
+
+
+def _holds(cursor: Cursor, least: Match, file: File) -> bool:
+    return compare(cursor, file) >= least
+
+
+def _paths_by_inode(cursors: list[Cursor], listed: Mapping[str, Look]) -> dict[int, list[str]]:
+    """List where each inode is, in the globs and in the folders the files were in."""
+    found: dict[int, list[str]] = {}
+    for path, seen in listed.items():
+        found.setdefault(seen.place.inode, []).append(path)
+    for folder in sorted({folder_of(path) for cursor in cursors for path in (cursor.path, cursor.real_path) if path}):
+        for name, inode in names(folder):
+            found.setdefault(inode, []).append(os.path.join(folder, name))  # noqa: PTH118
+    return found
+
+
+def _same_inode(cursor: Cursor, by_inode: Mapping[int, list[str]]) -> tuple[Match, list[str]]:
+    paths = by_inode.get(cursor.inode, []) if cursor.inode else []
+    return Match.EMPTY, sorted(paths, key=lambda path: path != cursor.path)
+
+
+def _same_path(cursor: Cursor, _: Mapping[int, list[str]]) -> tuple[Match, list[str]]:
+    return Match.STRONG, [cursor.path]
+
+
+def _copies(cursor: Cursor, _: Mapping[int, list[str]]) -> tuple[Match, list[str]]:
+    return Match.WEAK, siblings(cursor.real_path or cursor.path)

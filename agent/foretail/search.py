@@ -1,0 +1,96 @@
+"""Where a file went, and which file is a copy of which: questions to the disk, by content and inode."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from foretail.handles import look, names, open_file
+from foretail.identity import BEFORE_BYTES, HEAD_BYTES, family
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container
+
+    from foretail.handles import File, Place
+    from foretail.identity import Content
+
+
+def name_of(path: str) -> str:
+    """Give the last part of a path."""
+    return os.path.basename(path)  # noqa: PTH119 - strings throughout, Path objects cost more than the system calls
+
+
+def folder_of(path: str) -> str:
+    """Give a path without its last part."""
+    return os.path.dirname(path)  # noqa: PTH120
+
+
+def real(path: str) -> str:
+    """Give the path of the file itself, behind symbolic links."""
+    return os.path.realpath(path)
+
+
+def by_inode(place: Place, real_path: str) -> str | None:
+    """Find the present name of a file in the folder it was in."""
+    folder = folder_of(real_path)
+    for name, inode in names(folder):
+        if inode == place.inode:
+            path = os.path.join(folder, name)  # noqa: PTH118
+            found = look(path)
+            if found and found.place == place:
+                return path
+    return None
+
+
+def siblings(real_path: str) -> list[str]:
+    """List the files beside this one that rotation may have made of it; compressed ones last."""
+    folder, name = os.path.split(real_path)
+    kin = family(name)
+    found = [other for other, _ in names(folder) if other != name and family(other) == kin]
+    return [os.path.join(folder, other) for other in sorted(found, key=lambda other: (other.endswith(".gz"), other))]  # noqa: PTH118
+
+
+def has_successor(path: str) -> bool:
+    """Say whether a log of the family's plain name stands beside a file: then this one is a rotated one."""
+    original = os.path.join(folder_of(path), family(name_of(path)))  # noqa: PTH118
+    return original != path and look(original) is not None
+
+
+def open_first(paths: list[str], taken: Container[Place], wanted: Callable[[File], bool]) -> tuple[File, str] | None:
+    """Open the first regular file that is not taken and is the wanted one; unreadable ones are passed over."""
+    for path in paths:
+        found = look(path)
+        if found is None or not found.regular or found.place in taken:
+            continue
+        try:
+            file = open_file(path)
+        except OSError:
+            continue
+        try:
+            right = wanted(file)
+        except OSError:
+            right = False
+        if right:
+            return file, path
+        file.close()
+    return None
+
+
+def begins(part: Content, size: int, whole: Content) -> bool:
+    """Say whether the first `size` bytes of two files are equal, judged by their head and their last bytes."""
+    head, last = min(size, HEAD_BYTES), min(size, BEFORE_BYTES)
+    return part.read_at(0, head) == whole.read_at(0, head) and (
+        part.read_at(size - last, last) == whole.read_at(size - last, last)
+    )
+
+
+def line_start(file: Content, size: int) -> int:
+    """Give the offset of the line that holds the byte before `size`; `size` if that byte ends it."""
+    place = size
+    while place > 0:
+        start = max(0, place - 65_536)
+        found = file.read_at(start, place - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        place = start
+    return 0
