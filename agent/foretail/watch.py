@@ -37,7 +37,7 @@ class WatchLimits(msgspec.Struct, frozen=True):
 
     Attributes:
         look_s: seconds between two looks at the known files.
-        list_s: seconds between two listings of the globs (a vanished or moved file brings one at once).
+        list_s: seconds between two listings of the globs (a change in a folder that holds files brings one at once).
         quiet_s: a rotated file that was read to its end and did not grow for so long is done.
         forget_s: the cursor of a file that is gone is kept for so long.
         past_max: at most so many of them.
@@ -99,6 +99,7 @@ class Watch:
         self._waiting: set[str] = set()  # ids of those in _ready
         self._finished: deque[tuple[Batch, Cursor]] = deque()  # last lines to give out, and the cursors before them
         self._listed: dict[str, Look] = {}
+        self._folders: dict[str, int] = {}
         self._looked_at = self._listed_at = float("-inf")
         self._now = self._wall = 0.0
         registry = registry or Registry()
@@ -133,7 +134,7 @@ class Watch:
         self._looked_at = self._now = now
         self._wall = arrived
         moved = self._look_at_known()
-        if listing or moved or not 0 <= now - self._listed_at < self.limits.list_s:
+        if listing or moved or self._folders_changed() or not 0 <= now - self._listed_at < self.limits.list_s:
             self._listed_at = now
             self._list()
         for tail in moved:
@@ -249,6 +250,12 @@ class Watch:
         if found is not None and not tail.packed and tail.saw(found, self._now):
             self._mark(tail)
 
+    def _folders_changed(self) -> bool:
+        """Say whether an entry was made, renamed or removed in the folders since they were last asked."""
+        before = self._folders
+        self._folders = {folder: found.changed_ns for folder in self.folders() if (found := look(folder)) is not None}
+        return self._folders != before
+
     def _list(self) -> None:
         """List the globs and take in what is new."""
         paths = self.globs.paths()
@@ -322,12 +329,8 @@ class Watch:
         if record is not None:
             self._finished.append((record, before))
         tail.grown_at = min(tail.grown_at, self._now)
-        if (
-            not tail.rotated
-            or tail.unread
-            or tail.id in self._waiting
-            or self._now - tail.grown_at < self.limits.quiet_s
-        ):
+        quiet = self._now - tail.grown_at >= self.limits.quiet_s and tail.id not in self._waiting
+        if not (tail.rotated and quiet) or tail.unread:
             return
         self._finish(tail)
         if tail.nameless or all(seen.place != tail.place for seen in self._listed.values()):
