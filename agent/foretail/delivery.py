@@ -80,7 +80,7 @@ class Delivery:
     Args:
         config: its name, policy (`spool` counts as `block` here), queue_bytes_max, retry_first_s, retry_max_s.
         writer: of its peer.
-        wake: called from the sink's thread after an acknowledgement and when there is room again.
+        wake: called from the sink's thread after an acknowledgement (there is room again), a failure, and the end.
         batches_max: bound of the queue beside queue_bytes_max; empty batches do not count.
     """
 
@@ -243,6 +243,7 @@ class Delivery:
         if attempt == 0 or time.monotonic() - self._complained >= _COMPLAIN_EVERY_S:
             self._complained = time.monotonic()
             log.warning("sink.failed", sink=self.name, error=error, attempt=attempt + 1, policy=self._config.policy)
+        self._wake()
 
     def _recovered(self, attempt: int) -> None:
         if attempt:

@@ -78,8 +78,6 @@ class Framer:
             whole.append(bytes(self._buffer[: self._scanned]))
             del self._buffer[: self._scanned]
             self._scanned, self._pending = 0, 1
-        if max(self._scanned, len(self._buffer)) > self._bytes_max:
-            raise StreamError(f"MessagePack object is over the limit of {self._bytes_max} bytes.")
         return whole
 
     def rest(self) -> int:
@@ -93,8 +91,8 @@ class Framer:
                 return False
             self._scanned += size
             self._pending += inner - 1
-            if self._pending > self._bytes_max:
-                raise StreamError(f"MessagePack container of {inner} objects is over the limit.")
+            if self._scanned + self._pending > self._bytes_max:  # each pending object has a byte at least
+                raise StreamError(f"MessagePack object is over the limit of {self._bytes_max} bytes.")
         return self._scanned <= len(self._buffer)
 
 

@@ -138,6 +138,7 @@ class Listener:
         self._buffer.close()
         self._wake_thread()
         self._thread.join(timeout_s)
+        self._poke.close()
 
     def take(self, connection: Connection, data: bytes) -> bool:
         """Bytes of a peer (none = it has ended); False = close the connection."""
@@ -168,6 +169,7 @@ class Listener:
             self._drop(connection)
         self._listening.close()
         self._selector.close()
+        self._poked.close()
         if self._source.address.startswith("/") or self._source.address.startswith("unix:"):
             Path(self._source.address.removeprefix("unix:")).unlink(missing_ok=True)
 

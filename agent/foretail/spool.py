@@ -295,6 +295,8 @@ class SpooledDelivery:
             self._changed.notify()
         self._thread.join(timeout_s)
         self._inner.close(max(0.0, deadline - time.monotonic()))
+        if not self._thread.is_alive():
+            self._settle()
         with self._changed:
             return sum(len(records) for _, records in self._queue)
 
@@ -353,13 +355,16 @@ class SpooledDelivery:
 
     def _feed(self) -> None:
         """Forget what was delivered and hand on what fits."""
-        done = self._inner.acknowledged()
-        while self._under_way and self._under_way[0][0] <= done:
-            self._spool.trim(self._under_way.popleft()[1])
+        self._settle()
         while self._inner.ready() and (taken := self._spool.take()) is not None:
             self._frames += 1
             self._under_way.append((self._frames, taken[0]))
             self._inner.send(self._frames, taken[1])
+
+    def _settle(self) -> None:
+        done = self._inner.acknowledged()
+        while self._under_way and self._under_way[0][0] <= done:
+            self._spool.trim(self._under_way.popleft()[1])
 
     def _complain(self, error: str) -> None:
         self._error = error
