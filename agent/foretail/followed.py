@@ -54,14 +54,17 @@ class Followed:
         self._kin: dict[str, set[str]] = {}
         self._left: dict[str, str] = {}  # path -> id of the source that was there last
 
-    def follow(self, cursor: Cursor, file: File, path: str, now: float) -> Tail:
-        """Read a file from where the cursor stands; OSError if that cannot be read."""
+    def follow(self, cursor: Cursor, file: File, path: str, now: float, *, rotated: bool = False) -> Tail:
+        """Read a file from where the cursor stands; OSError if that cannot be read.
+
+        `rotated`: it is not in the globs, so it must have left its first name.
+        """
         tail = Tail(self._reading, cursor, file)
         self._forget(cursor.id)
         if path != cursor.path:
             self.leave(cursor.path, cursor.id)
         tail.path, tail.real_path = path, real(path)
-        tail.rotated = path != cursor.path or has_successor(tail.real_path)
+        tail.rotated |= rotated or path != cursor.path or has_successor(tail.real_path)
         tail.saw(file.look(), now)
         self.tails[tail.id] = self.places[file.place] = tail
         self._relate(tail.id, tail.path, tail.real_path)

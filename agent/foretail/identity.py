@@ -21,7 +21,7 @@ class Match(IntEnum):
     """How sure it is that a file continues a cursor."""
 
     NO = 0  # the content differs
-    EMPTY = 1  # nothing was read from it: only inode and path can tell
+    EMPTY = 1  # it was empty when last seen: only its inode can tell
     WEAK = 2  # equal, but so short that it may be a banner which other files have too
     STRONG = 3  # a full head and the bytes before the offset are equal
 
@@ -41,10 +41,13 @@ class Cursor(msgspec.Struct, frozen=True):
         path: where the file was last; real_path: the same behind symbolic links.
         offset: where the next read starts.
         whole: it is read from byte 0.
-        head_bytes, head: length and digest of the file's first bytes (at most HEAD_BYTES, never beyond offset).
+        head_bytes, head: length and digest of the file's first bytes: at most HEAD_BYTES, and of what was read, or of
+            what was there when nothing is read yet.
         before_bytes, before: the same of the bytes that end at offset (at most BEFORE_BYTES).
         inode, device: where it was last; 0 = unknown (a compressed copy).
+        changed_ns: its time of modification then.
         after: id of the source whose place it took in a rotation, or empty.
+        rotated: it had left its first name.
         size: of the file when last seen: what lies between offset and size is lost if it is never found again.
     """
 
@@ -61,6 +64,8 @@ class Cursor(msgspec.Struct, frozen=True):
     size: int = 0
     after: str = ""
     real_path: str = ""
+    rotated: bool = False
+    changed_ns: int = 0
 
     @property
     def unread(self) -> int:
@@ -75,7 +80,7 @@ def digest(data: bytes) -> str:
 
 def compare(cursor: Cursor, content: Content) -> Match:
     """Say how sure it is that this content was read up to the cursor; OSError and EOFError as reading raises them."""
-    if cursor.offset == 0 or not cursor.head_bytes:
+    if not cursor.head_bytes:
         return Match.EMPTY
     head = content.read_at(0, cursor.head_bytes)
     if len(head) < cursor.head_bytes or digest(head) != cursor.head:
@@ -83,7 +88,7 @@ def compare(cursor: Cursor, content: Content) -> Match:
     before = content.read_at(cursor.offset - cursor.before_bytes, cursor.before_bytes)
     if len(before) < cursor.before_bytes or digest(before) != cursor.before:
         return Match.NO
-    return Match.STRONG if cursor.offset >= HEAD_BYTES else Match.WEAK
+    return Match.STRONG if cursor.head_bytes >= HEAD_BYTES else Match.WEAK
 
 
 def family(name: str) -> str:

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from foretail.handles import Plain, compressed
+from foretail.handles import Plain, compressed, look, open_file
 from foretail.identity import Cursor, Match, compare, rotated
-from foretail.search import begins, line_start, name_of, real
+from foretail.search import begins, line_start, name_of, real, siblings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from foretail.followed import Followed
-    from foretail.handles import Look, Place
+    from foretail.handles import File, Look, Place
     from foretail.tail import Tail
 
 
@@ -83,12 +83,45 @@ class Newcomers:
                 file.close()
         return tail
 
+    def take_in_missed(self, left: Cursor, now: float) -> list[Tail]:
+        """Follow rotated files that came and went between two looks, or while the agent was stopped.
+
+        They are beside the file that `left` its path, are named as its rotations, and were written after it was last
+        seen; they need not match the globs. Oldest first.
+        """
+        paths = siblings(left.real_path or left.path)
+        found = [(seen.changed_ns, path, seen) for path in paths if (seen := look(path)) is not None]
+        tails = []
+        for changed_ns, path, seen in sorted(found):
+            new = seen.regular and seen.place not in self._followed.places and changed_ns >= left.changed_ns
+            if new and rotated(name_of(path), name_of(left.path)) and seen.place not in self._refused:
+                tail = self._take_in_one_missed(path, left, now)
+                tails += [tail] if tail else []
+        return tails
+
+    def _take_in_one_missed(self, path: str, left: Cursor, now: float) -> Tail | None:
+        try:
+            file = open_file(path)
+        except OSError:
+            return None
+        try:
+            known = any(_continues(cursor, file, path) for cursor in self._followed.past_like(path))
+            if not known and not self._is_copy(path, file, now):
+                cursor = Cursor(id=self._new_id(), path=path, offset=0, whole=True, after=left.id, rotated=True)
+                return self._born(self._followed.follow(cursor, file, path, now, rotated=True))
+        except OSError as error:
+            self._followed.descriptors.failed(path, error, now)
+        file.close()
+        return None
+
     def begin(self, path: str, file: Plain, now: float, offset: int) -> Tail:
         """Read a file as a new source."""
         cursor = Cursor(
             id=self._new_id(), path=path, offset=offset, whole=offset == 0, after=self._followed.replaced(path)
         )
-        tail = self._followed.follow(cursor, file, path, now)
+        return self._born(self._followed.follow(cursor, file, path, now))
+
+    def _born(self, tail: Tail) -> Tail:
         self.born[tail.id] = tail.cursor()
         return tail
 
@@ -109,7 +142,7 @@ class Newcomers:
         for cursor in self._followed.past_like(path, real(path)):
             if _continues(cursor, file, path):
                 return self._followed.follow(cursor, file, path, now)
-        if self._is_copy(real(path), file, seen, now):
+        if self._is_copy(real(path), file, now):
             self._followed.counts.copies += refused is None
             self._refuse(seen)
             return None
@@ -130,7 +163,7 @@ class Newcomers:
     def _too_old(self, seen: Look, wall: float) -> bool:
         return 0 < self._ignore_older_s < wall - seen.changed_ns / 1e9
 
-    def _is_copy(self, path: str, file: Plain, seen: Look, now: float) -> bool:
+    def _is_copy(self, path: str, file: File, now: float) -> bool:
         """Say whether a file is a rotated copy of one being read, whole or still being made."""
         for tail in self._followed.tails_like(path):
             if not rotated(name_of(path), name_of(tail.real_path)):
@@ -140,12 +173,13 @@ class Newcomers:
             if not tail.intact():
                 self._truncated(tail)
                 return False
-            if seen.size == 0 or begins(file, seen.size, tail.file):
+            size = file.look().size
+            if size == 0 or begins(file, size, tail.file):
                 return True
         return False
 
 
-def _continues(cursor: Cursor, file: Plain, path: str) -> bool:
+def _continues(cursor: Cursor, file: File, path: str) -> bool:
     """Say whether a file is the one a cursor had lost.
 
     Little content may be a banner that each new file begins with: then the inode, or a rotation's name, must agree.

@@ -47,7 +47,8 @@ class Tail:
         self.file: File | None = file
         self.size = self.changed_ns = -1
         self.real_path = cursor.real_path
-        self.truncated = self.rotated = self.nameless = False
+        self.rotated = cursor.rotated
+        self.truncated = self.nameless = False
         self.packed = isinstance(file, Gzip)
         self.grown_at = 0.0
         self._head = file.read_at(0, min(HEAD_BYTES, cursor.offset))
@@ -58,6 +59,9 @@ class Tail:
         self._head_digest = (-1, "")
         self._cursor = cursor
         self._seal(cursor.offset, self._before, cursor.offset - len(self._before))
+        if cursor.offset == 0:  # nothing is read yet, but what is there tells it from others after a crash
+            head = file.read_at(0, HEAD_BYTES)
+            self._cursor = msgspec.structs.replace(self._cursor, head_bytes=len(head), head=digest(head))
 
     @property
     def position(self) -> int:
@@ -88,7 +92,8 @@ class Tail:
         """Give where reading must go on if all batches so far are delivered."""
         size = max(self.size, self._cursor.offset)
         known = self._cursor
-        if (known.path, known.size, known.inode) != (self.path, size, self.place.inode):
+        now = (self.path, size, self.place.inode, self.rotated)
+        if (known.path, known.size, known.inode, known.rotated) != now:
             self._cursor = msgspec.structs.replace(
                 known,
                 path=self.path,
@@ -96,6 +101,8 @@ class Tail:
                 size=size,
                 inode=self.place.inode,
                 device=self.place.device,
+                rotated=self.rotated,
+                changed_ns=max(self.changed_ns, 0),
             )
         return self._cursor
 
@@ -209,6 +216,8 @@ class Tail:
             size=max(self.size, end),
             after=self.after,
             real_path=self.real_path,
+            rotated=self.rotated,
+            changed_ns=max(self.changed_ns, 0),
         )
 
     def _again(self, start: int, size: int) -> bytes:

@@ -137,8 +137,8 @@ class Watch:
         if listing or moved or self._folders_changed() or not 0 <= now - self._listed_at < self.limits.list_s:
             self._listed_at = now
             self._list()
-        for tail in moved:
-            self._settle_moved(tail)
+        for tail, before in moved:
+            self._settle_moved(tail, before)
         for tail in list(self._followed.tails.values()):
             self._finish_if_quiet(tail)
         self._followed.expire(now, self.limits.forget_s)
@@ -213,8 +213,8 @@ class Watch:
             self._mark(tail)
         return batch
 
-    def _look_at_known(self) -> list[Tail]:
-        """Stat the known files; give those that are no longer where they were."""
+    def _look_at_known(self) -> list[tuple[Tail, Cursor]]:
+        """Stat the known files; give those that are no longer where they were, with the cursor of when they were."""
         moved = []
         for tail in list(self._followed.tails.values()):
             if tail.nameless:
@@ -225,17 +225,45 @@ class Watch:
             if found is None or found.place != tail.place:
                 self._followed.leave(tail.path, tail.id)
                 self._mark(tail)
-                moved.append(tail)
-            elif not tail.packed and tail.saw(found, self._now):
-                self._mark(tail)
+                moved.append((tail, tail.cursor()))
+            elif not tail.packed:
+                self._look_at_unmoved(tail, found)
         return moved
 
-    def _settle_moved(self, tail: Tail) -> None:
+    def _look_at_unmoved(self, tail: Tail, found: Look) -> None:
+        """Mark a file that changed, unless what was read from it is no longer there."""
+        if (found.size, found.changed_ns) == (tail.size, tail.changed_ns):
+            return
+        lost = max(0, tail.size - found.size)  # while what was read is there, only what was not can be cut off
+        if self._replaced(tail) or (lost and tail.position == 0):
+            self._truncated(tail)
+            return
+        if lost:
+            self.counts.truncated(tail.path, tail.id, lost)
+        tail.saw(found, self._now)
+        self._mark(tail)
+
+    def _replaced(self, tail: Tail) -> bool:
+        """Say whether the file no longer holds what was read; when that cannot be told now, reading will."""
+        if not self._followed.descriptors.have(tail, self._now):
+            return False
+        try:
+            return not tail.intact()
+        except OSError:
+            return False
+
+    def _take_in_missed(self, left: Cursor) -> None:
+        """Read rotated files that nobody saw under their first name."""
+        for tail in self._newcomers.take_in_missed(left, self._now):
+            self._mark(tail)
+
+    def _settle_moved(self, tail: Tail, before: Cursor) -> None:
         """Find the new name of a file, or drain it without one, or put its cursor aside."""
         if self._followed.tails.get(tail.id) is not tail:
             return
         found = look(tail.path)
         if found is not None and found.place == tail.place:  # the listing found its new name
+            self._take_in_missed(before)
             return
         path = by_inode(tail.place, tail.real_path)
         if path is not None:
@@ -246,7 +274,9 @@ class Watch:
             found = tail.file.look()
         else:
             self._followed.put_aside(tail, self._now, owed=True)
+            self._take_in_missed(before)
             return
+        self._take_in_missed(before)
         if found is not None and not tail.packed and tail.saw(found, self._now):
             self._mark(tail)
 
@@ -285,9 +315,11 @@ class Watch:
 
     def _place_restored(self) -> None:
         """Find the files of the restored cursors; those that are not found are kept aside."""
-        for cursor, file, path in place(list(self._unplaced.values()), self._listed):
+        restored = list(self._unplaced.values())
+        for cursor, file, path in place(restored, self._listed):
             try:
-                self._mark(self._followed.follow(cursor, file, path, self._now))
+                rotated = path not in self._listed
+                self._mark(self._followed.follow(cursor, file, path, self._now, rotated=rotated))
                 del self._unplaced[cursor.id]
             except OSError as error:
                 file.close()
@@ -295,6 +327,10 @@ class Watch:
         for cursor in self._unplaced.values():
             self._followed.remember(cursor, self._now, owed=True)
         self._unplaced = {}
+        for cursor in restored:
+            tail = self._followed.tails.get(cursor.id)
+            if tail is None or tail.path != cursor.path:
+                self._take_in_missed(cursor)
 
     def _truncated(self, tail: Tail) -> None:
         """Go on in a copy of what the file held, or count what was not read; read the file as a new source."""
