@@ -36,6 +36,8 @@ FILES_MAX = 64
 NAME = re.compile(r"[a-z][a-z0-9_]{0,31}(\.[a-z0-9_]{1,31}){1,3}")
 SUFFIXES = (".json", ".jsonl", ".tflite", ".npy")
 
+_SEAL_END = b'"\n}'
+
 Record = TypeVar("Record")
 
 
@@ -103,7 +105,7 @@ def write(directory: str | os.PathLike[str], manifest: Manifest, files: Mapping[
     """
     place = Path(directory)
     entries = {name: FileEntry(len(data), hashlib.sha256(data).hexdigest()) for name, data in sorted(files.items())}
-    raw = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(manifest, files=entries)), indent=1)
+    raw = _sealed(msgspec.structs.replace(manifest, files=entries))
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
@@ -139,12 +141,22 @@ def pack(bundle: Bundle) -> bytes:
     return out.getvalue()
 
 
+def _sealed(manifest: Manifest) -> bytes:
+    """The manifest as it is written: its last field is the sha256 of all bytes before that field's value."""
+    plain = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(manifest, sha256="")), indent=1)
+    body = plain.removesuffix(_SEAL_END)
+    return body + hashlib.sha256(body).hexdigest().encode() + _SEAL_END
+
+
 def _manifest(where: Path, raw: bytes) -> Manifest:
     """The manifest; a newer schema or agent is refused before anything else is read of it."""
     try:
         schema = msgspec.json.decode(raw, type=dict).get("schema")
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"bundle {where}: {MANIFEST} is damaged ({error}); fetch the bundle again") from error
+    body, seal = raw[: -64 - len(_SEAL_END)], raw[-64 - len(_SEAL_END) :]
+    if seal != hashlib.sha256(body).hexdigest().encode() + _SEAL_END:
+        raise ConfigError(f"bundle {where}: {MANIFEST} was changed after it was written; fetch the bundle again")
     if not isinstance(schema, int):
         raise ConfigError(f"bundle {where}: {MANIFEST} has no schema number; make the bundle again")
     if schema > SCHEMA:

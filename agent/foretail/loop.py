@@ -10,14 +10,13 @@ import math
 import os
 import time
 from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
-from foretail.errors import ConfigError, StreamError
-from foretail.identity import Cursor
-from foretail.stream import Columns
+from foretail.errors import StreamError
+from foretail.figures import figures, resident_mb
+from foretail.state import CHUNKS_MAX, SNAPSHOT_SCHEMA, Entry, Note, Snapshot
 from foretail.telemetry import log, metrics, notify_watchdog, watchdog_s
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from foretail.delivery import Outlet
-    from foretail.journal import Journal, Restored
+    from foretail.journal import Journal
     from foretail.lines import Batch
     from foretail.observe import Observing
     from foretail.sources import Inlet
@@ -40,53 +39,8 @@ RETRY_S = 1.0
 """Pause after the journal refused a record."""
 SETTLE_S = 0.02
 """Least time between two looks at files that events ask for."""
-CHUNKS_MAX = 10_000
 
 Reason = Literal["stop", "reload", "ended"]
-
-
-class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """One journal record.
-
-    Attributes:
-        stream: name.
-        columns: of the batch.
-        cursor: of its file, after it.
-        chunk: its forward chunk id.
-        observed: it was judged in observe mode.
-    """
-
-    stream: str
-    columns: Columns
-    cursor: Cursor | None = None
-    chunk: str = ""
-    observed: bool = False
-
-
-class Note(msgspec.Struct, frozen=True, array_like=True):
-    """Where new files of a stream begin: a registry, as the watch encodes it."""
-
-    stream: str
-    registry: bytes
-
-
-class Snapshot(msgspec.Struct, frozen=True):
-    """The state of the agent, as compaction writes it (docs/schema/state.json).
-
-    Attributes:
-        schema: of this record.
-        streams: name to state.
-        registries: name to cursors.
-        chunks: forward chunks that are known, oldest first.
-    """
-
-    schema: int
-    streams: dict[str, Any]
-    registries: dict[str, bytes]
-    chunks: list[str] = []
-
-
-SNAPSHOT_SCHEMA = 1
 
 
 class _Sent(NamedTuple):
@@ -225,7 +179,7 @@ class Loop:
             records = stream.finish(ended=False, observed=self.observing(time.time()))
             self._sequence += 1
             self._send(records, None, 0)
-            log.info("stream.ended", stream=name, lines=stream.totals.lines)
+            log.info("stream.ended", stream=name, lines=stream.teller.totals.lines)
 
     # -- reading -------------------------------------------------------------------------------------------------
 
@@ -392,7 +346,7 @@ class Loop:
         self.published = {
             "since": self._began,
             "pid": os.getpid(),
-            "resident_mb": _resident_mb(),
+            "resident_mb": resident_mb(),
             "cpu_share": time.process_time() / max(1e-9, wall - self._began),
             "observing": self.observing.why(wall),
             "streams": streams,
@@ -400,88 +354,3 @@ class Loop:
             "unacknowledged_batches": len(self._sent),
             "journal_bytes": self._journal.size if self._journal is not None else 0,
         }
-
-
-def _resident_mb() -> float:
-    """Resident memory of this process, MB; 0 where /proc is not to be had."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except (OSError, IndexError, ValueError):
-        return 0.0
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def figures(stream: Stream, watch: Watch | None) -> dict[str, Any]:
-    """The figures of one stream."""
-    totals, match, calibration = stream.totals, stream.matcher.stats, stream.bundle.manifest.calibration
-    memo = stream.model.memo
-    return {
-        "bundle": stream.bundle.label,
-        "kernels": stream.model.kernels,
-        "lines_total": totals.lines,
-        "bytes_total": totals.bytes,
-        "lines_untyped_total": totals.untyped,
-        "match_timeouts_total": match.timeouts,
-        "type_memo_hits_total": match.hits,
-        "window_memo_hits_total": memo.hits,
-        "window_memo_misses_total": memo.misses,
-        "sessions_open": len(stream.sessions),
-        "sessions_evicted_total": stream.sessions.evicted_total,
-        "anomalous_lines_total": totals.anomalous_lines,
-        "anomalous_sessions_total": totals.anomalous_units,
-        "incidents_total": totals.incidents,
-        "incidents_observed_total": totals.observed,
-        "incidents_muted_total": totals.muted,
-        "incidents_suppressed_total": stream.incidents.suppressed_total,
-        "by_detector": totals.by_detector,
-        "event_time": stream.now if math.isfinite(stream.now) else None,
-        "alpha": calibration.alpha if calibration else None,
-        "observed": [msgspec.Raw(record) for record in list(stream.observed)[-20:]],
-        "files": [{"path": tail.path, "lag_bytes": tail.unread} for tail in (watch.tails() if watch else ())],
-        "losses": msgspec.structs.asdict(watch.counts) if watch else {},
-    }
-
-
-def restore(restored: Restored, streams: Mapping[str, Stream]) -> tuple[dict[str, Any], list[str]]:
-    """Bring streams to the state of the last acknowledged batch.
-
-    Args:
-        restored: what the journal kept.
-        streams: fresh.
-
-    Returns:
-        the arguments of `Registry.restore` by stream name, and the known forward chunks.
-    """
-    try:
-        snapshot = (
-            msgspec.msgpack.decode(restored.snapshot, type=Snapshot)
-            if restored.snapshot is not None
-            else Snapshot(SNAPSHOT_SCHEMA, {}, {})
-        )
-        entries = [msgspec.msgpack.decode(record, type=Entry) for record in restored.records]
-        notes = [msgspec.msgpack.decode(note, type=Note) for note in restored.notes]
-    except msgspec.MsgspecError as error:
-        raise ConfigError(f"the state directory cannot be read: {error}; move it away to start anew") from error
-    if snapshot.schema > SNAPSHOT_SCHEMA:
-        raise ConfigError(
-            f"the state directory has schema {snapshot.schema}, this agent reads up to {SNAPSHOT_SCHEMA}; update it"
-        )
-    for name, state in snapshot.streams.items():
-        if name in streams:
-            streams[name].restore(state)
-    chunks = list(snapshot.chunks)
-    for entry in entries:
-        if entry.stream in streams:
-            streams[entry.stream].judge(entry.columns, observed=entry.observed)
-        if entry.chunk:
-            chunks.append(entry.chunk)
-    names = snapshot.registries.keys() | {note.stream for note in notes} | streams.keys()
-    registries = {
-        name: {
-            "snapshot": snapshot.registries.get(name),
-            "cursors": [entry.cursor for entry in entries if entry.stream == name and entry.cursor is not None],
-            "notes": [note.registry for note in notes if note.stream == name],
-        }
-        for name in names
-    }
-    return registries, chunks[-CHUNKS_MAX:]

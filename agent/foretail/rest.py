@@ -19,8 +19,9 @@ from foretail import bundle as bundles
 from foretail import logs, sequences, verdicts
 from foretail.errors import ConfigError
 from foretail.patterns import Matcher
-from foretail.stream import Options, Stream
+from foretail.stream import Stream
 from foretail.tables import printable, table
+from foretail.telling import Options
 
 if TYPE_CHECKING:
     import argparse
@@ -89,7 +90,7 @@ def backtest(options: argparse.Namespace) -> int:
         stream = Stream(bundle, Options("default", machine=machine(), emit="incidents"))
         for records in replay(stream, host.paths, ended=False):
             found += [(host.name, incident) for record in records if (incident := _opened(record))]
-        lines, untyped = lines + stream.totals.lines, untyped + stream.totals.untyped
+        lines, untyped = lines + stream.teller.totals.lines, untyped + stream.teller.totals.untyped
         newest = max(newest, stream.now)
     used = time.process_time() - began
     since = newest - options.since if options.since else -math.inf
@@ -100,8 +101,8 @@ def backtest(options: argparse.Namespace) -> int:
         print(_listed(found))
     print()
     print(
-        f"{len(found)} incidents in {lines:,} lines of {len(logs.hosts(paths))} log(s); {untyped / max(lines, 1):.2%} of"
-        f" lines untyped; bundle {bundle.label} promises {_promise(bundle)}; {used:.1f} s of one core"
+        f"{len(found)} incidents in {lines:,} lines of {len(logs.hosts(paths))} log(s); {untyped / max(lines, 1):.2%}"
+        f" of lines untyped; bundle {bundle.label} promises {_promise(bundle)}; {used:.1f} s of one core"
     )
     return 0
 

@@ -197,6 +197,7 @@ class Manifest(msgspec.Struct, frozen=True):
         files: every other file of the bundle.
         idle_s: a session ends when event time passes its last event by this.
         mix: share of each type (by model id) in training, for the drift notice.
+        sha256: of all bytes of the file before this value: a damaged manifest is known as such.
     """
 
     schema: int
@@ -214,3 +215,4 @@ class Manifest(msgspec.Struct, frozen=True):
     calibration: Calibration | None = None
     metrics: dict[str, float] = {}
     mix: tuple[float, ...] = ()
+    sha256: str = ""

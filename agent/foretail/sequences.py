@@ -9,7 +9,8 @@ import msgspec
 
 from foretail.errors import ConfigError
 from foretail.schema import FIRST, UNKNOWN
-from foretail.stream import Options, Stream
+from foretail.stream import Stream
+from foretail.telling import Options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

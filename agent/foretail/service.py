@@ -22,7 +22,7 @@ from foretail.globs import Globs
 from foretail.journal import Journal, JournalLimits
 from foretail.lines import LineLimits
 from foretail.listeners import build as build_inlets
-from foretail.loop import Loop, restore
+from foretail.loop import Loop
 from foretail.multiline import Multiline
 from foretail.mutes import read as read_mutes
 from foretail.observe import Observing
@@ -33,10 +33,12 @@ from foretail.schema import KeyRule
 from foretail.sinks import build as build_sinks
 from foretail.sinks import own_files
 from foretail.sources import PipeInlet
+from foretail.state import restore
 from foretail.status import StatusServer
-from foretail.stream import Options, Stream
+from foretail.stream import Stream
 from foretail.tail import Reading
 from foretail.telemetry import log
+from foretail.telling import Options
 from foretail.wake import Waker
 from foretail.watch import Watch, WatchLimits
 

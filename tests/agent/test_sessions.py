@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foretail.schema import PAD, UNKNOWN
-from foretail.sessions import BLOCK_LINES, EVENTS_MAX, Rules, Sessions
+from foretail.sessions import Sessions
+from foretail.slots import BLOCK_LINES, EVENTS_MAX, Rules
 from foretail.units import Units
 
 C, V, IDLE = 4, 9, 10.0
@@ -190,7 +191,7 @@ def test_the_least_recently_used_session_is_evicted_and_its_key_starts_partial()
     assert feed(b"a", 0.0, 0) == [PAD] * C
     feed(b"b", 1.0, 1)
     feed(b"c", 2.0, 2)
-    assert sessions.evicted_total == 1
+    assert sessions.slots.evicted_total == 1
     assert len(sessions) == 2
     assert feed(b"a", 3.0, 3) == [UNKNOWN] * C
 
@@ -202,7 +203,7 @@ def test_histories_move_to_another_bundle_by_type():
     moved = np.full(V, UNKNOWN, np.int16)
     moved[:UNKNOWN] = range(UNKNOWN)
     moved[4] = 3
-    sessions.translate(moved, V)
+    sessions.slots.translate(moved, V)
     units = sessions.close_all(ended=True)
     assert units.recent[0].tolist() == [PAD, PAD, UNKNOWN, 3]
 

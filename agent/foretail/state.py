@@ -1,0 +1,108 @@
+"""The records of the state directory, and the way back from them (docs/schema/state.schema.json)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from foretail.columns import Columns
+from foretail.errors import ConfigError
+from foretail.identity import Cursor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from foretail.journal import Restored
+    from foretail.stream import Stream
+
+CHUNKS_MAX = 10_000
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """One journal record.
+
+    Attributes:
+        stream: name.
+        columns: of the batch.
+        cursor: of its file, after it.
+        chunk: its forward chunk id.
+        observed: it was judged in observe mode.
+    """
+
+    stream: str
+    columns: Columns
+    cursor: Cursor | None = None
+    chunk: str = ""
+    observed: bool = False
+
+
+class Note(msgspec.Struct, frozen=True, array_like=True):
+    """Where new files of a stream begin: a registry, as the watch encodes it."""
+
+    stream: str
+    registry: bytes
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """The state of the agent, as compaction writes it (docs/schema/state.json).
+
+    Attributes:
+        schema: of this record.
+        streams: name to state.
+        registries: name to cursors.
+        chunks: forward chunks that are known, oldest first.
+    """
+
+    schema: int
+    streams: dict[str, Any]
+    registries: dict[str, bytes]
+    chunks: list[str] = []
+
+
+SNAPSHOT_SCHEMA = 1
+
+
+def restore(restored: Restored, streams: Mapping[str, Stream]) -> tuple[dict[str, Any], list[str]]:
+    """Bring streams to the state of the last acknowledged batch.
+
+    Args:
+        restored: what the journal kept.
+        streams: fresh.
+
+    Returns:
+        the arguments of `Registry.restore` by stream name, and the known forward chunks.
+    """
+    try:
+        snapshot = (
+            msgspec.msgpack.decode(restored.snapshot, type=Snapshot)
+            if restored.snapshot is not None
+            else Snapshot(SNAPSHOT_SCHEMA, {}, {})
+        )
+        entries = [msgspec.msgpack.decode(record, type=Entry) for record in restored.records]
+        notes = [msgspec.msgpack.decode(note, type=Note) for note in restored.notes]
+    except msgspec.MsgspecError as error:
+        raise ConfigError(f"the state directory cannot be read: {error}; move it away to start anew") from error
+    if snapshot.schema > SNAPSHOT_SCHEMA:
+        raise ConfigError(
+            f"the state directory has schema {snapshot.schema}, this agent reads up to {SNAPSHOT_SCHEMA}; update it"
+        )
+    for name, state in snapshot.streams.items():
+        if name in streams:
+            streams[name].restore(state)
+    chunks = list(snapshot.chunks)
+    for entry in entries:
+        if entry.stream in streams:
+            streams[entry.stream].judge(entry.columns, observed=entry.observed)
+        if entry.chunk:
+            chunks.append(entry.chunk)
+    names = snapshot.registries.keys() | {note.stream for note in notes} | streams.keys()
+    registries = {
+        name: {
+            "snapshot": snapshot.registries.get(name),
+            "cursors": [entry.cursor for entry in entries if entry.stream == name and entry.cursor is not None],
+            "notes": [note.registry for note in notes if note.stream == name],
+        }
+        for name in names
+    }
+    return registries, chunks[-CHUNKS_MAX:]
