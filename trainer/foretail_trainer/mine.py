@@ -15,7 +15,7 @@ from foretail_trainer.cluster import Clusters, cluster
 from foretail_trainer.corpus import Batch
 from foretail_trainer.masks import Masks
 from foretail_trainer.skeletons import EXAMPLES_MAX, Key, Skeleton, Skeletons
-from foretail_trainer.slots import grouped, neighbours
+from foretail_trainer.slots import Grouping, Template, neighbours
 from foretail_trainer.templates import Drawn, draw
 
 TYPES_MAX = 4_000
@@ -61,13 +61,24 @@ class Mined:
 class _Type:
     """A type in the making: its key, skeletons, drawn pattern and place in the order of trial (higher first)."""
 
-    key: Key
+    template: Template
     members: list[Skeleton]
     drawn: Drawn
     order: float
     narrow: bool = False
     absorbed: list[Skeleton] = field(default_factory=list)
     moved: int = 0
+
+    @classmethod
+    def of(cls, template: Template, members: list[Skeleton]) -> _Type:
+        """The type of these skeletons, tried after those with more literal letters."""
+        drawn = draw(template, members)
+        return cls(template, members, drawn, float(drawn.literals))
+
+    @property
+    def key(self) -> Key:
+        """The key of its template."""
+        return self.template.key
 
     @property
     def all(self) -> list[Skeleton]:
@@ -100,14 +111,13 @@ def mine(
     if not skeletons.lines:
         raise ConfigError("The log has no lines; name a log with normal lines.")
     items, place = skeletons.folded()
-    template = grouped({item.key: item.count for item in items}, seed)
+    templates = Grouping(item.key for item in items).run()
     if progress:
         progress("templates", skeletons.lines)
-    members: defaultdict[Key, list[Skeleton]] = defaultdict(list)
-    for item in items:
-        members[template[item.key]].append(item)
+    by_key = {item.key: item for item in items}
+    template = {key: one.key for one in templates for key in one.members}
     notes: list[str] = []
-    types = _drawn(members)
+    types = {one.key: _Type.of(one, [by_key[key] for key in one.members]) for one in templates}
     messages, homes, counts = skeletons.messages()
     settling = Settling(types, messages, counts, [template[items[place[home]].key] for home in homes])
     kept, lost = _capped(settling.run(), types_max, notes)
@@ -138,14 +148,6 @@ def read_skeletons(
         if progress:
             progress("lines", skeletons.lines)
     return skeletons
-
-
-def _drawn(members: dict[Key, list[Skeleton]]) -> dict[Key, _Type]:
-    types = {}
-    for key, group in members.items():
-        drawn = draw(key, group)
-        types[key] = _Type(key, group, drawn, float(drawn.literals))
-    return types
 
 
 def _ordered(types: dict[Key, _Type]) -> list[_Type]:
@@ -209,7 +211,7 @@ class Settling:
         elif not (mine_.narrow and other.narrow):
             for one in (mine_, other):
                 one.narrow = True
-                one.drawn = draw(one.key, one.members, narrow=True)
+                one.drawn = draw(one.template, one.members, narrow=True)
         else:
             self._move(want, got, places, whole=whole)
 

@@ -1,129 +1,281 @@
-"""Which token of a message is a value and which is a word that names the event.
+"""Which part of a message is a value and which is a word that names the event.
 
-A *slot* is one token position of messages that agree in all other tokens. Evidence from the form of the tokens that fill
-it, from what stands before it and from how many fill it is summed as log-odds (bits); above zero the slot is a variable and
-its messages are one type. Nothing here knows a system, and no weight was fitted to a log.
+A *slot* is a place of messages that agree in all else: one token, or what stands in quotes, in brackets or after `key=`.
+Evidence from the form of what fills it, from what stands around it and from how many fill it is summed in bits; above
+zero the slot is a variable and its messages are one type. Messages that vary in several value-like places at once are
+compared by shape. No weight was fitted to a log.
 """
 
 from __future__ import annotations
 
 import math
-import random
-import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from foretail_trainer.masks import BLANK, EMPTY, PUNCTUATION, VALUE
+from foretail_trainer.words import HOLDERS, MARKED, STRUCTURED, form, is_word, without_common
 
 Key = tuple[str, ...]
+Spans = tuple[tuple[int, int], ...]
 
-HOLDERS = frozenset(
-    "user username login uid account host hostname node server client peer domain address addr ip device dev interface"
-    " name id file directory dir path url process program service container session thread".split()
-)
-"""Nouns after which logs name an individual."""
-
-_PRIOR = -1.9
-_BITS_PER_DOUBLING = 0.5
-_VALUE_SEEN, _ASSIGNED, _HOLDER, _KNOWN = 1.5, 1.0, 1.5, 1.5
-_FIRST, _ALONE = -1.5, -1.0
-_MARKED, _STRUCTURED, _CAMEL = 2.0, 1.5, 0.7
-
-_STRUCTURE = re.compile(r"[a-z0-9][.@/\\$][A-Za-z0-9]|[a-z]_[a-z]", re.ASCII)
-_HUMP = re.compile(r"[a-z][A-Z]", re.ASCII)
-_WORDS_MAX = 1_000_000
-
-
-def form(token: str) -> float:
-    """Bits for `token` being a value, from its characters: marks and digits, inner punctuation, camel case."""
-    if VALUE in token or any(char.isdigit() for char in token):
-        return _MARKED
-    if _STRUCTURE.search(token) and token != token.upper():
-        return _STRUCTURED
-    return _CAMEL if _HUMP.search(token) else 0.0
+_PRIOR, _PER_DOUBLING = -2.25, 0.75
+_VALUE_SEEN, _ASSIGNED, _HOLDER, _ENCLOSED, _KNOWN = 1.5, 1.0, 1.5, 0.75, 1.5
+_FIRST = -1.5
+_CONTEXT = (-1.5, -0.5, 0.0, 0.15, 0.3)
+_CLOSING = {"(": ")", "[": "]", "{": "}", "<": ">", '"': '"', "'": "'"}
+_PART_TOKENS_MAX = 24
 
 
 def is_place(token: str) -> bool:
     """Whether a token can be a slot: not white space, not punctuation."""
-    return token in (VALUE, EMPTY) or (token not in PUNCTUATION and any(map(str.isalnum, token)) or VALUE in token)
+    return token == EMPTY or VALUE in token or (token not in PUNCTUATION and any(map(str.isalnum, token)))
 
 
-def evidence(key: Key, place: int, fillers: Collection[str], known: Collection[str]) -> float:
-    """Bits for the slot `place` of `key` being a variable, given all its fillers; `known` are values of other slots."""
-    words = [filler for filler in fillers if filler not in (VALUE, EMPTY)]
-    if not words:
+def evidence(key: Key, start: int, end: int, fillers: Collection[Key], known: Collection[Key] = ()) -> float:
+    """Bits for key[start:end] being a variable, given all that fills it; `known` are values of other slots."""
+    plain = [filler for filler in fillers if filler not in ((VALUE,), (EMPTY,))]
+    if not plain:
         return math.inf
-    before = [token for token in key[:place] if token != BLANK]
-    bits = _PRIOR + _BITS_PER_DOUBLING * math.log2(len(fillers))
-    bits += sum(max(form(word), _KNOWN if word in known else 0.0) for word in words) / len(words)
-    if VALUE in fillers:
+    before = [token for token in key[:start] if token != BLANK]
+    after = next((token for token in key[end:] if token != BLANK), "")
+    forms = _forms(plain, known)
+    bits = _PRIOR + _PER_DOUBLING * math.log2(len(fillers)) + forms
+    if (VALUE,) in fillers:
         bits += _VALUE_SEEN
-    if before and before[-1] == "=":
+    last = before[-1] if before else ""
+    if last == "=":
         bits += _ASSIGNED
-    if before and before[-1].lower() in HOLDERS:
+    elif last.lower() in HOLDERS:
         bits += _HOLDER
-    if all(token in PUNCTUATION for token in before):
-        bits += _FIRST
-    if not any(is_place(token) for i, token in enumerate(key) if i != place):
-        bits += _ALONE
-    return bits
+    enclosed = _CLOSING.get(last) == after != ""
+    if enclosed:
+        bits += _ENCLOSED
+    elif all(token in PUNCTUATION for token in before):
+        bits += _FIRST * (1 - max(0.0, min(forms, MARKED)) / MARKED)
+    words = sum(is_word(token) for token in (*key[:start], *key[end:]))
+    return bits + _CONTEXT[min(words, len(_CONTEXT) - 1)]
+
+
+def _forms(fillers: Sequence[Key], known: Collection[Key]) -> float:
+    """Mean form of the fillers; one of several tokens counts as its most value-like one, or else as its mean word."""
+    single = [filler[0] for filler in fillers if len(filler) == 1]
+    bits = [form(token) for token in (without_common(single) if len(single) == len(fillers) else single)]
+    for filler in fillers:
+        if len(filler) > 1:
+            forms = [form(token) for token in filler if is_place(token)] or [0.0]
+            bits.append(max(forms) if max(forms) > 0 else sum(forms) / len(forms))
+    held = sum(filler in known for filler in fillers)
+    return sum(bits) / len(bits) + _KNOWN * held / len(fillers)
+
+
+def _structured(fillers: Collection[Key]) -> bool:
+    """Whether fillers of several tokens say more than one value does.
+
+    They do when they share a word at the same place (each place is a slot of its own), and when they are numbers and
+    punctuation alone (the punctuation is the event's).
+    """
+    sizes = {len(filler) for filler in fillers}
+    if sizes == {1}:
+        return False
+    if not any(is_word(token) for filler in fillers for token in filler):
+        return True
+    columns = [set(column) for column in zip(*fillers, strict=True)] if len(sizes) == 1 else []
+    return any(len(column) == 1 and any(map(str.isalpha, next(iter(column)))) for column in columns)
+
+
+def parts(key: Key) -> Iterator[tuple[int, int]]:
+    """Half-open ranges that can be one slot: tokens, what quotes and brackets hold, what follows `=`."""
+    for place, token in enumerate(key):
+        if is_place(token):
+            yield place, place + 1
+        if token in _CLOSING:
+            start, end = place + 1, _closing(key, place)
+            start += key[start : start + 1] == (BLANK,)
+            end -= key[end - 1 : end] == (BLANK,)
+            if end > start + 1:
+                yield start, end
+        elif token == "=" and place + 2 < len(key) and key[place + 1] != BLANK:
+            end = _value_end(key, place + 1)
+            if end > place + 2:
+                yield place + 1, end
+
+
+def _closing(key: Key, place: int) -> int:
+    opening, closing = key[place], _CLOSING[key[place]]
+    depth = 0
+    for i in range(place + 1, min(len(key), place + 2 + _PART_TOKENS_MAX)):
+        if key[i] == closing:
+            if depth == 0:
+                return i
+            depth -= 1
+        elif key[i] == opening:
+            depth += 1
+    return 0
+
+
+def _value_end(key: Key, start: int) -> int:
+    """Where the value after `=` ends: before a blank or separator outside brackets."""
+    depth = 0
+    for i in range(start, min(len(key), start + _PART_TOKENS_MAX)):
+        token = key[i]
+        if token in "([{":
+            depth += 1
+        elif token in ")]}":
+            depth -= 1
+            if depth < 0:
+                return i
+        elif depth == 0 and token in (BLANK, ",", ";", "=", '"', "'"):
+            return i
+    return len(key) if len(key) - start <= _PART_TOKENS_MAX else 0
+
+
+@dataclass(slots=True)
+class Template:
+    """A key with VALUE at its variable places, and for each member key the token ranges its places stand for."""
+
+    key: Key
+    members: dict[Key, Spans] = field(default_factory=dict)
 
 
 class Grouping:
-    """Merges keys that differ only in variable slots, until none is left to merge."""
+    """Merges keys that differ only in variable places, until none is left to merge."""
 
-    def __init__(self, keys: Iterable[Key], seed: int = 0) -> None:
-        self._seed = random.Random(seed)  # noqa: S311 - hashing, not cryptography
-        self._hashes: dict[tuple[int, str], int] = {}
-        self.template: dict[Key, Key] = {key: key for key in keys}
-        self.known: set[str] = set()
+    def __init__(self, keys: Iterable[Key]) -> None:
+        self.templates = {
+            key: Template(key, {key: tuple((i, i + 1) for i in range(len(key)))}) for key in sorted(set(keys))
+        }
+        self.known: set[Key] = set()
 
-    def run(self) -> dict[Key, Key]:
-        """Template of each key; templates hold VALUE at variable slots."""
-        while True:
-            merged = self._round(set(self.template.values()))
-            if not merged:
-                return self.template
-            self.template = {key: merged.get(template, template) for key, template in self.template.items()}
+    def run(self) -> list[Template]:
+        """All templates. Deterministic: the order of the keys does not matter."""
+        while self._slots() or self._shapes() or self._covered():
+            pass
+        return [self.templates[key] for key in sorted(self.templates)]
 
-    def _hash(self, place: int, token: str) -> int:
-        code = self._hashes.get((place, token))
-        if code is None:
-            code = self._hashes[place, token] = self._seed.getrandbits(61)
-        return code
+    def _replace(self, moves: dict[Key, tuple[Key, list[tuple[int, int]]]]) -> None:
+        """Each template becomes another one in which each of the given ranges is one place."""
+        for old, (new, ranges) in moves.items():
+            template = self.templates.pop(old)
+            target = self.templates.setdefault(new, Template(new))
+            for member, spans in template.members.items():
+                target.members[member] = _narrowed(spans, ranges)
 
-    def _round(self, live: set[Key]) -> dict[Key, Key]:
-        slots: defaultdict[tuple[int, int, int], list[Key]] = defaultdict(list)
-        for key in sorted(live):
-            codes = [self._hash(place, token) for place, token in enumerate(key)]
-            whole = sum(codes)
-            for place, token in enumerate(key):
-                if is_place(token):
-                    slots[len(key), place, whole - codes[place]].append(key)
-        best: dict[Key, tuple[float, Key]] = {}
-        accepted: set[str] = set()
-        for (_, place, _), keys in slots.items():
-            if len(keys) < 2:
+    def _slots(self) -> bool:
+        """One round of single slots; whether anything merged."""
+        slots: defaultdict[tuple[int, int], list[tuple[Key, int, int]]] = defaultdict(list)
+        for key in self.templates:
+            ahead, behind = _prefixes(key)
+            for start, end in parts(key):
+                slots[ahead[start], behind[end]].append((key, start, end))
+        best: dict[Key, tuple[float, Key, list[tuple[int, int]]]] = {}
+        for same in slots.values():
+            if len(same) < 2:
                 continue
-            fillers = {key[place] for key in keys}
-            bits = evidence(keys[0], place, fillers, self.known)
-            if bits <= 0:
+            fillers = {key[start:end] for key, start, end in same}
+            key, start, end = same[0]
+            if len(fillers) < 2 or _structured(fillers) or (bits := evidence(key, start, end, fillers, self.known)) <= 0:
                 continue
-            accepted |= fillers
-            template = (*keys[0][:place], VALUE, *keys[0][place + 1 :])
-            for key in keys:
-                if key != template and (key not in best or best[key][0] < bits):
-                    best[key] = (bits, template)
-        grown = {word for word in accepted - {VALUE, EMPTY} if word not in self.known}
-        if not best:
-            return {}
-        self.known |= grown
-        return {key: template for key, (_, template) in best.items()}
+            self.known |= fillers - {(VALUE,), (EMPTY,)}
+            template = (*key[:start], VALUE, *key[end:])
+            for key, start, end in same:
+                if key not in best or best[key][0] < bits:
+                    best[key] = (bits, template, [(start, end)])
+        moves = {key: (template, ranges) for key, (_, template, ranges) in best.items() if key != template}
+        self._replace(moves)
+        return bool(moves)
+
+    def _shapes(self) -> bool:
+        """One round of messages that agree but for value-like tokens; whether anything merged."""
+        groups: defaultdict[Key, list[Key]] = defaultdict(list)
+        for key in self.templates:
+            groups[tuple(_shape(key))].append(key)
+        moves: dict[Key, tuple[Key, list[tuple[int, int]]]] = {}
+        for shape, same in groups.items():
+            places = [place for place, token in enumerate(shape) if token == VALUE]
+            for group in self._alike(same, places):
+                varying = [place for place in places if len({key[place] for key in group}) > 1]
+                template = tuple(VALUE if place in varying else token for place, token in enumerate(group[0]))
+                for key in group:
+                    if key != template:
+                        moves[key] = (template, [(place, place + 1) for place in varying])
+        self._replace(moves)
+        return bool(moves)
+
+    def _alike(self, keys: list[Key], places: list[int]) -> Iterator[list[Key]]:
+        """Groups of keys in which every place that varies is a variable."""
+        if len(keys) < 2:
+            return
+        for place in places:
+            fillers = {(key[place],) for key in keys}
+            if len(fillers) > 1 and evidence(keys[0], place, place + 1, fillers, self.known) <= 0:
+                by_token: defaultdict[str, list[Key]] = defaultdict(list)
+                for key in keys:
+                    by_token[key[place]].append(key)
+                for group in by_token.values():
+                    yield from self._alike(group, places)
+                return
+        yield keys
+
+    def _covered(self) -> bool:
+        """Templates that another one covers, with tokens it may take for values; whether anything merged."""
+        wider: defaultdict[tuple[int, tuple[int, ...]], dict[Key, Key]] = defaultdict(dict)
+        for key, template in self.templates.items():
+            places = tuple(place for place, token in enumerate(key) if token == VALUE)
+            if places and len(template.members) > 1:
+                wider[len(key), places][tuple(t for t in key if t != VALUE)] = key
+        moves: dict[Key, tuple[Key, list[tuple[int, int]]]] = {}
+        for key in self.templates:
+            for (length, places), rests in wider.items():
+                if length != len(key) or key in moves:
+                    continue
+                taken = frozenset(places)
+                target = rests.get(tuple(token for place, token in enumerate(key) if place not in taken))
+                if target is None or target == key or target in moves:
+                    continue
+                if all(key[place] == VALUE or self._takes(target, place, key[place]) for place in places):
+                    moves[key] = (target, [(place, place + 1) for place in places])
+        self._replace(moves)
+        return bool(moves)
+
+    def _takes(self, target: Key, place: int, token: str) -> bool:
+        if not is_place(token):
+            return False
+        if form(token) > 0 or (token,) in self.known:
+            return True
+        return any(
+            spans[place][1] - spans[place][0] == 1 and is_word(member[spans[place][0]]) and form(member[spans[place][0]]) <= 0
+            for member, spans in self.templates[target].members.items()
+        )
 
 
-def grouped(keys: Mapping[Key, int], seed: int = 0) -> dict[Key, Key]:
-    """Template of each distinct key. Deterministic: the order of `keys` does not matter."""
-    return Grouping(keys, seed).run()
+def _narrowed(spans: Spans, ranges: list[tuple[int, int]]) -> Spans:
+    """`spans` with each range of places made one place."""
+    out: list[tuple[int, int]] = []
+    place = 0
+    for start, end in ranges:
+        out += spans[place:start]
+        out.append((spans[start][0], spans[end - 1][1]))
+        place = end
+    return (*out, *spans[place:])
+
+
+def _prefixes(key: Key) -> tuple[list[int], list[int]]:
+    """Hashes of key[:i] and of key[i:], for each i."""
+    ahead, behind = [0], [0]
+    for token in key:
+        ahead.append(hash((ahead[-1], token)))
+    for token in reversed(key):
+        behind.append(hash((behind[-1], token)))
+    return ahead, behind[::-1]
+
+
+def _shape(key: Key) -> Iterator[str]:
+    """The key with VALUE for each token that looks like one."""
+    for place, token in enumerate(key):
+        before = key[place - 1] if place else ""
+        held = before == "=" or (place + 1 < len(key) and _CLOSING.get(before) == key[place + 1])
+        yield VALUE if is_place(token) and (form(token) >= STRUCTURED or held) else token
 
 
 def neighbours(keys: Iterable[Key]) -> list[tuple[Key, Key]]:
@@ -131,12 +283,6 @@ def neighbours(keys: Iterable[Key]) -> list[tuple[Key, Key]]:
     slots: defaultdict[tuple[Key, Key], list[Key]] = defaultdict(list)
     for key in keys:
         for place, token in enumerate(key):
-            if is_place(token):
+            if is_place(token) and len(key) > 1:
                 slots[key[:place], key[place + 1 :]].append(key)
-    pairs = [
-        (a, b)
-        for (before, after), same in slots.items()
-        if before or after
-        for a, b in zip(same, same[1:], strict=False)
-    ]
-    return [(a, b) for a, b in pairs if a != b]
+    return [(a, b) for same in slots.values() for a, b in zip(same, same[1:], strict=False)]

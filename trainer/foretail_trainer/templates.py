@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from foretail_trainer.masks import BLANK, EMPTY, VALUE
-from foretail_trainer.skeletons import Place, Seen, Skeleton
+from foretail_trainer.skeletons import Key, Place, Seen, Skeleton
+from foretail_trainer.slots import Template
 
 ANY = "<*>"
 _WIDE_WORDS = 6
@@ -44,22 +45,39 @@ class _Part:
     rest: bool = False
 
 
-def draw(key: Sequence[str], members: Sequence[Skeleton], *, narrow: bool = False) -> Drawn:
-    """The template and regex of `key`, whose VALUE places cover the tokens of all `members`.
+def draw(template: Template, members: Sequence[Skeleton], *, narrow: bool = False) -> Drawn:
+    """The template and regex of `template`, drawn from its member skeletons.
 
     `narrow` restricts variable parts to the bytes seen in training, for patterns that would take others' lines.
     """
     parts: list[_Part] = []
-    for i, token in enumerate(key):
-        places = [member.places[i] for member in members]
-        fillers = {member.key[i] for member in members}
+    spans = [template.members[member.key] for member in members]
+    for i, token in enumerate(template.key):
+        places = [_place(member, *ranges[i]) for member, ranges in zip(members, spans, strict=True)]
+        fillers = {member.key[slice(*ranges[i])] for member, ranges in zip(members, spans, strict=True)}
         parts += _parts(token, fillers, places)
     parts = _settled(parts)
     literals = sum(sum(map(str.isalpha, part.literal)) for part in parts if part.seen is None)
     strict = narrow or literals < 3
     regex = "".join(_regex(parts, i, strict) for i in range(len(parts)))
-    template = "".join(part.shown for part in parts).strip()
-    return Drawn(template, regex, literals, sum(part.seen is not None for part in parts))
+    shown = "".join(part.shown for part in parts).strip()
+    return Drawn(shown, regex, literals, sum(part.seen is not None for part in parts))
+
+
+def _place(member: Skeleton, start: int, end: int) -> Place:
+    """What stood at a range of tokens, as one place."""
+    if end - start == 1:
+        return member.places[start]
+    whole = Place()
+    tokens = [_with_tail(place.text, place.tail) for place in member.places[start:end]]
+    for seen in tokens:
+        whole.text.join(seen)
+    blanks = sum(token == BLANK for token in member.key[start:end])
+    whole.text.least = whole.text.most = 1 + blanks
+    whole.text.most += sum(max(0, seen.most - 1) for seen in tokens)
+    whole.text.first = "".join(seen.first or "" for seen in tokens)
+    whole.text.same = all(seen.same for seen in tokens)
+    return whole
 
 
 def _joined(seens: Sequence[Seen]) -> Seen:
@@ -69,18 +87,18 @@ def _joined(seens: Sequence[Seen]) -> Seen:
     return whole
 
 
-def _parts(token: str, fillers: set[str], places: Sequence[Place]) -> list[_Part]:
+def _parts(token: str, fillers: set[Key], places: Sequence[Place]) -> list[_Part]:
     tail = _joined([place.tail for place in places])
     if token == BLANK:
         seen = _joined([place.text for place in places])
         return [_Part(literal=BLANK, shown=BLANK, blank=not (seen.same and seen.first == BLANK))]
-    if len(fillers) > 1 or token == EMPTY or token == VALUE:
+    if len(fillers) > 1 or token in (EMPTY, VALUE):
         seen = _joined([place.text for place in places])
         seen = _with_tail(seen, tail)
-        shown = _shown(places) if fillers == {VALUE} and tail.chars == 0 else ANY
-        if fillers == {EMPTY}:
+        shown = _shown(places) if fillers == {(VALUE,)} and tail.chars == 0 else ANY
+        if fillers == {(EMPTY,)}:
             shown = ""
-        return [_Part(seen=seen, optional=EMPTY in fillers or seen.least == 0, shown=shown)]
+        return [_Part(seen=seen, optional=(EMPTY,) in fillers or seen.least == 0, shown=shown)]
     parts: list[_Part] = []
     marks = iter([_joined(column) for column in zip(*(place.marks for place in places), strict=True)])
     for piece in re.findall(f"{VALUE}|0|[^{VALUE}0]+", token):

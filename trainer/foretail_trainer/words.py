@@ -1,0 +1,73 @@
+"""How much a token looks like a value rather than a word that names an event: bits, from its characters alone.
+
+Nothing here knows a system. Closed-class words, participles and upper-case constants name events and states; marks, digits,
+inner punctuation, booleans and nulls are values.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from functools import lru_cache
+
+from foretail_trainer.masks import EMPTY, VALUE
+
+HOLDERS = frozenset(
+    "user username login uid account host hostname node server client peer domain address addr ip device dev interface"
+    " name id file filename directory dir path url program service container job queue topic key tag image volume"
+    " package module plugin app application database table role group member leader owner".split()
+)
+"""Nouns after which logs name an individual."""
+
+LITERALS = frozenset("true false null none nil nan undefined yes no on off n/a unknown".split())
+"""Values that are words."""
+
+_CLOSED = frozenset(
+    "a an the is are was were be been being am has have had having do does did not no nor cannot can could will would"
+    " shall should may might must to from for in into at of by with without within on off over under via as than then"
+    " and or but if else when while until since because so that this these those it its there here up down out back"
+    " again already still only all any some none both each every more most less other same new old start stop begin end"
+    " open close run exit fail success failure ok done error warning info debug fatal critical normal idle ready busy"
+    " active inactive online offline enable disable read write create delete add remove update insert select get set put"
+    " post head send receive sent received begin began begun left right north south east west x y z in out".split()
+)
+"""Words that are never the name of an individual, and the states and actions logs speak of."""
+
+_STRUCTURE = re.compile(r"[A-Za-z0-9][.@/\\$:][A-Za-z0-9]|[a-z]_[a-z]|[a-z]-[a-z]", re.ASCII)
+_HUMP = re.compile(r"[a-z][A-Z]", re.ASCII)
+_PARTICIPLE = re.compile(r"[a-z]{2,}(?:ed|ing|en)", re.ASCII)
+_PIECE = re.compile(r"[^._/:@\\-]*[._/:@\\-]")
+
+MARKED, STRUCTURED, HUMPED, PLAIN = 2.0, 1.25, 0.5, 0.0
+CONSTANT, EVENT = -0.75, -1.5
+
+
+@lru_cache(maxsize=100_000)
+def form(token: str) -> float:
+    """Bits for `token` being a value."""
+    lower = token.lower()
+    if VALUE in token or token == EMPTY or lower in LITERALS or any(char.isdigit() for char in token):
+        return MARKED
+    if lower in _CLOSED or _PARTICIPLE.fullmatch(lower):
+        return EVENT
+    if token == token.upper() and len(token) > 1:
+        return CONSTANT
+    if _STRUCTURE.search(token):
+        return STRUCTURED
+    return HUMPED if _HUMP.search(token) else PLAIN
+
+
+def is_word(token: str) -> bool:
+    """Whether a token is letters that name something, not a mark and not punctuation."""
+    return VALUE not in token and token != EMPTY and any(map(str.isalpha, token))
+
+
+def without_common(tokens: Collection[str]) -> list[str]:
+    """The tokens without the leading pieces (`a.b.`, `a/b/`) all of them share: what differs is what counts."""
+    rest = sorted(tokens)
+    while len(rest) > 1 and (found := _PIECE.match(rest[0])):
+        head = found.group()
+        if not all(token.startswith(head) and len(token) > len(head) for token in rest):
+            break
+        rest = [token[len(head) :] for token in rest]
+    return rest
