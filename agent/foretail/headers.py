@@ -27,7 +27,7 @@ _QUOTED = r'"(?:[^"\\]|\\.)*+"'
 
 _NAMED = {
     "rfc3164": rf"(?:<(?P<pri>\d{{1,3}})>)?(?P<time>{SHAPES['rfc3164']}|{_ISO})\s++(?P<host>\S+)\s++"
-    r"(?:(?P<program>[^\s:\[\]]+(?: [^\s:\[\]]+){0,2})(?:\[(?P<pid>[^\]\s]*)\])?:\s++)?" + CONTENT,
+    r"(?:(?P<program>[^\s:\[\]]+(?: [^\s:\[\]]+){0,2})(?:\[(?P<pid>[^\]\s]*)\])?(?: \([^()\n]*\))?:\s++)?" + CONTENT,
     "rfc5424": r"(?:<(?P<pri>\d{1,3})>)\d{1,2} (?P<time>\S+) (?P<host>\S+) (?P<program>\S+) (?P<pid>\S+)"
     r" (?P<msgid>\S+) (?P<data>-|(?:\[[^\]]*\])++)\s*+(?:\xef\xbb\xbf)?" + CONTENT,
     "klog": rf"(?P<level>[IWEF])(?P<time>{SHAPES['klog']})\s++(?P<pid>\d+) (?P<source>[^\s\]:]+:\d+)\]\s*+" + CONTENT,
@@ -40,6 +40,8 @@ _NAMED = {
     r"(?:\[pid (?P<pid>\d+)(?::tid (?P<tid>\d+))?\]\s++)?(?:\[client (?P<client>[^\]]*)\]\s++)?" + CONTENT,
     "android": rf"(?P<time>{SHAPES['monthday']})\s++(?P<pid>\d+)\s++(?P<tid>\d+)\s++(?P<level>[VDIWEFAS])\s++"
     r"(?P<component>[^\s:]*(?: [^\s:]+){0,3})\s*+:\s++" + CONTENT,
+    "logcat": rf"(?:(?P<time>{SHAPES['monthday']})\s++)?(?P<level>[VDIWEFAS])/(?P<component>[^\n(]*)\(\s*+(?P<pid>\d+)\):\s++"
+    + CONTENT,
     "log4j": rf"\[?(?P<time>{_ANY_TIME})\]?[\s,:|-]++(?:\[(?P<before>[^\]]*)\]\s++)?\[?(?P<level>(?i:{LEVELS}))\]?:?\s++"
     r"(?:\[(?P<thread>[^\]]*)\]\s++)?(?:(?P<logger>[\w.$/-]+)(?:\s++-\s++|:\s++))?" + CONTENT,
     "python": rf"(?P<time>{_ISO})[\s:-]++(?P<logger>[\w.]+)[\s:-]++(?P<level>(?i:{LEVELS}))[\s:-]++" + CONTENT,

@@ -28,7 +28,7 @@ TABLE_MIN = 48
 _MONTHS = {name: number for number, name in enumerate(calendar.month_abbr) if name}
 _DAY = r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]{0,6}"
 _MONTH = r"(?P<b>Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]{0,6}"
-_CLOCK = r"(?P<H>\d{1,2}):(?P<M>\d\d):(?P<S>\d\d)(?:[.,:](?P<f>\d{1,9}))?"
+_CLOCK = r"(?P<H>\d{1,2}):(?P<M>\d{1,2}):(?P<S>\d{1,2})(?:[.,:](?P<f>\d{1,9}))?"
 _ZONE = r"(?: ?(?P<z>Z|UTC|GMT|[+-]\d\d:?\d\d))?"
 
 
@@ -47,7 +47,7 @@ class Layout:
     shape: str
 
 
-_T = r"\d\d:\d\d:\d\d(?:[.,:]\d{1,9})?"
+_T = r"\d{1,2}:\d{1,2}:\d{1,2}(?:[.,:]\d{1,9})?"
 _Z = r"(?: ?(?:Z\b|UTC\b|GMT\b|[+-]\d\d:?\d\d\b))?"
 _B = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]{0,6}"
 LAYOUTS: tuple[Layout, ...] = (
@@ -73,6 +73,7 @@ LAYOUTS: tuple[Layout, ...] = (
         r"\d{4}-\d\d-\d\d-\d\d\.\d\d\.\d\d(?:\.\d{1,9})?",
     ),
     Layout("hdfs", r"(?P<y>\d\d)(?P<m>\d\d)(?P<d>\d\d) (?P<H>\d\d)(?P<M>\d\d)(?P<S>\d\d)", r"\d{6} \d{6}"),
+    Layout("mysql", rf"(?P<y>\d\d)(?P<m>\d\d)(?P<d>\d\d) +{_CLOCK}", rf"\d{{6}} +{_T}"),
     Layout("spark", rf"(?P<y>\d\d)[/-](?P<m>\d\d)[/-](?P<d>\d\d) {_CLOCK}{_ZONE}", rf"\d\d[/-]\d\d[/-]\d\d {_T}"),
     Layout(
         "basic",
@@ -273,7 +274,7 @@ class Clock:
 def _day(match: re.Match[str], stamp: bytes, value: float, reference: float) -> _Day | None:
     """What _quick may reuse of a parsed stamp; None if its parts are not where it looks."""
     groups = match.groupdict()
-    if not groups.get("H") or len(groups["H"]) != 2 or groups.get("p") or "d" not in groups:
+    if groups.get("p") or not groups.get("d") or not all(len(groups.get(part) or "") == 2 for part in "HMS"):
         return None
     fraction = match["f"] if groups.get("f") else ""
     exact = int(fraction) / 10 ** len(fraction) if fraction else 0.0

@@ -51,7 +51,7 @@ class Rule:
         if len(text) <= self.quick_bytes:
             found = self._full(text)
         else:
-            found = self._full(text, timeout=max(deadline - perf_counter(), 1e-9))
+            found = self._full(text, timeout=min(max(deadline - perf_counter(), 1e-9), 60.0))
         return None if found is None else found.regs
 
     def search(self, text: bytes, deadline: float) -> Spans | None:
@@ -59,7 +59,7 @@ class Rule:
         if len(text) * 4 <= self.quick_bytes:
             found = self._search(text)
         else:
-            found = self._search(text, timeout=max(deadline - perf_counter(), 1e-9))
+            found = self._search(text, timeout=min(max(deadline - perf_counter(), 1e-9), 60.0))
         return None if found is None else found.regs
 
 
