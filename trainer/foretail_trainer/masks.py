@@ -18,7 +18,7 @@ BLANK = " "
 PUNCTUATION = frozenset("=:,;()[]{}\"'<>|")
 _OPEN = {"(": ")", "[": "]", "{": "}", '"': '"', "'": "'"}
 _SEPARATORS = frozenset((BLANK, ",", ";", "|"))
-_ITEM_TOKENS_MAX = 12
+_ITEM_TOKENS_MAX = 24
 
 _L, _R = r"(?<![A-Za-z0-9])", r"(?![A-Za-z0-9])"
 _MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*"
@@ -59,7 +59,9 @@ MASKS: tuple[tuple[str, str], ...] = (
     ("clock", rf"{_L}{_CLOCK}{_R}"),
     ("size", rf"(?:< ?)?{_L}[-+]?\d+(?:[.,]\d+)* ?{_UNIT}{_R}"),
     ("hex", rf"{_L}0[xX][0-9a-fA-F]+{_R}"),
-    ("hex", rf"{_L}(?=[0-9a-fA-F]*\d)(?=[0-9]*[a-fA-F])[0-9a-fA-F]{{6,}}{_R}"),
+    ("hex", rf"{_L}(?=[0-9a-fA-F]*\d)(?=[0-9]*[a-fA-F])[0-9a-fA-F]{{4,}}{_R}"),
+    ("assigned", r"(?<=[\w)\]]=)[^\s=:,;()\[\]{}\"'<>|]*\d[^\s=:,;()\[\]{}\"'<>|]*"),
+    ("token", rf"{_L}(?=[0-9A-Z]*[a-z])(?=[0-9a-z]*[A-Z])(?:[A-Za-z]*\d){{3,}}[A-Za-z0-9]*(?<=[A-Za-z0-9]{{20}}){_R}"),
     ("id", r"(?<=[A-Za-z][_-])-?\d[0-9A-Za-z]*(?:[_.-][0-9A-Za-z]+)*"),
     ("number", r"(?<![A-Za-z])[-+]?\d+(?:[.,xX:/-]\d+)*(?![A-Za-z0-9])"),
     ("number", rf"{_L}[-+]?\d+(?:[.,]\d+)*(?=[A-Za-z]{{1,3}}\b)"),
@@ -132,7 +134,7 @@ class Masks:
             filling = iter(here)
             texts.append("" if shape == EMPTY else _MARKS.sub(lambda _, fill=filling: next(fill), shape))
         tokens = tuple(BLANK if shape.isspace() else shape for shape in shapes)
-        spans = _items_once(tokens)
+        spans = _lists_once(tokens)
         once = None
         if len(spans) < len(tokens):
             once = Row(
@@ -186,35 +188,40 @@ def _tokens(skeleton: str) -> list[str]:
     return out
 
 
-def _items_once(tokens: tuple[str, ...]) -> list[tuple[int, int]]:
-    """Half-open ranges of tokens, one for each token kept: a list of equal items with a VALUE keeps its first."""
-    spans: list[tuple[int, int]] = []
-    i, n = 0, len(tokens)
-    several = sum(VALUE in token for token in tokens) > 1
-    while i < n:
-        size, end = _item(tokens, i) if several else (0, 0)
-        if size:
-            spans += [(j, j + 1) for j in range(i, i + size - 1)]
-            spans.append((i + size - 1, end))
-            i = end
-        else:
-            spans.append((i, i + 1))
-            i += 1
+def _lists_once(tokens: tuple[str, ...]) -> list[tuple[int, int]]:
+    """Half-open ranges of tokens, one for each token kept: lists of equal items keep their first, inner lists first."""
+    spans = [(i, i + 1) for i in range(len(tokens))]
+    if sum(VALUE in token for token in tokens) < 2:
+        return spans
+    for most in (1, _ITEM_TOKENS_MAX, _ITEM_TOKENS_MAX):
+        left = [tokens[start] for start, _ in spans]
+        out: list[tuple[int, int]] = []
+        i = 0
+        while i < len(left):
+            size, end = _item(left, i, most)
+            if size:
+                out += spans[i : i + size]
+                out[-1] = (out[-1][0], spans[end - 1][1])
+                i = end
+            else:
+                out.append(spans[i])
+                i += 1
+        spans = out
     return spans
 
 
-def _item(tokens: tuple[str, ...], start: int) -> tuple[int, int]:
+def _item(tokens: list[str], start: int, most: int) -> tuple[int, int]:
     """Size of the item that repeats from `start` and where its run ends; 0, 0 if none does."""
     n = len(tokens)
     if tokens[start] in _SEPARATORS:
         return 0, 0
-    for size in range(1, min(_ITEM_TOKENS_MAX, (n - start) // 2) + 1):
+    for size in range(1, min(most, (n - start) // 2) + 1):
         if tokens[start + size] not in _SEPARATORS or tokens[start + size - 1] in _SEPARATORS:
             continue
         item = tokens[start : start + size]
         if not any(VALUE in token for token in item):
             continue
-        gap = 2 if tokens[start + size + 1 : start + size + 2] == (BLANK,) else 1
+        gap = 2 if tokens[start + size + 1 : start + size + 2] == [BLANK] else 1
         between = tokens[start + size : start + size + gap]
         end = start + size
         while tokens[end : end + gap] == between and tokens[end + gap : end + gap + size] == item:

@@ -21,7 +21,7 @@ Spans = tuple[tuple[int, int], ...]
 
 _PRIOR, _PER_DOUBLING = -2.25, 0.75
 _VALUE_SEEN, _ASSIGNED, _HOLDER, _ENCLOSED, _KNOWN = 1.5, 1.0, 1.5, 0.75, 1.5
-_FIRST = -1.5
+_FIRST, _NAMES = -1.5, -2.0
 _CONTEXT = (-1.5, -0.5, 0.0, 0.15, 0.3)
 _CLOSING = {"(": ")", "[": "]", "{": "}", "<": ">", '"': '"', "'": "'"}
 _PART_TOKENS_MAX = 24
@@ -48,6 +48,8 @@ def evidence(key: Key, start: int, end: int, fillers: Collection[Key], known: Co
         bits += _ASSIGNED
     elif last.lower() in HOLDERS:
         bits += _HOLDER
+    if key[end : end + 1] == ("=",):
+        bits += _NAMES
     enclosed = _CLOSING.get(last) == after != ""
     if enclosed:
         bits += _ENCLOSED
@@ -99,6 +101,8 @@ def parts(key: Key) -> Iterator[tuple[int, int]]:
             end = _value_end(key, place + 1)
             if end > place + 2:
                 yield place + 1, end
+            if key[end : end + 1] == (BLANK,) and "=" not in key[place + 1 :]:  # `command=a b c` at the end
+                yield place + 1, len(key)
 
 
 def _closing(key: Key, place: int) -> int:

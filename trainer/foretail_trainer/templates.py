@@ -7,8 +7,11 @@ than were seen: a variable is a run without blanks that ends at the literal afte
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from foretail.errors import ConfigError
+from foretail.lint import check_pattern
 
 from foretail_trainer.masks import BLANK, EMPTY, VALUE
 from foretail_trainer.skeletons import Key, Place, Seen, Skeleton
@@ -59,9 +62,57 @@ def draw(template: Template, members: Sequence[Skeleton], *, narrow: bool = Fals
     parts = _settled(parts)
     literals = sum(sum(map(str.isalpha, part.literal)) for part in parts if part.seen is None)
     strict = narrow or literals < 3
-    regex = "".join(_regex(parts, i, strict) for i in range(len(parts)))
+    regex = _safe(parts, strict)
     shown = "".join(part.shown for part in parts).strip()
     return Drawn(shown, regex, literals, sum(part.seen is not None for part in parts))
+
+
+def _safe(parts: list[_Part], strict: bool) -> str:
+    """The regex of `parts`; where it could take long, variables that could trade bytes become one."""
+    attempts = (lambda p: p, _wide_as_one, _tokens_as_one, lambda p: _wide_as_one(_tokens_as_one(p)), _all_as_one)
+    for attempt in attempts:
+        fewer = attempt(parts)
+        regex = "".join(_regex(fewer, i, strict) for i in range(len(fewer)))
+        try:
+            check_pattern(regex)
+        except ConfigError:
+            continue
+        return regex
+    raise ConfigError(f"No safe pattern for {''.join(part.shown for part in parts)[:200]!r}; mask it with --types FILE.")
+
+
+def _wide_as_one(parts: list[_Part]) -> list[_Part]:
+    """All from the first to the last variable that holds blanks as one."""
+    return _between(parts, lambda part: part.rest or (part.seen is not None and part.seen.most > 1))
+
+
+def _all_as_one(parts: list[_Part]) -> list[_Part]:
+    """All from the first to the last variable as one."""
+    return _between(parts, lambda part: part.seen is not None)
+
+
+def _between(parts: list[_Part], wanted: Callable[[_Part], bool]) -> list[_Part]:
+    places = [place for place, part in enumerate(parts) if wanted(part)]
+    if len(places) < 2:
+        return parts
+    return [*parts[: places[0]], _Part(seen=Seen(), rest=True), *parts[places[-1] + 1 :]]
+
+
+def _tokens_as_one(parts: list[_Part]) -> list[_Part]:
+    """Variables with no blank between them as one."""
+    out: list[_Part] = []
+    for part in parts:
+        joinable = len(out) > 1 and part.seen is not None and not part.rest and part.seen.most <= 1
+        if joinable and out[-1].seen is None and not out[-1].blank and BLANK not in out[-1].literal:
+            before = out[-2]
+            if before.seen is not None and not before.rest and before.seen.most <= 1 and part.seen is not None:
+                literal = Seen()
+                literal.add(out.pop().literal)
+                joined = _joined([before.seen, literal, part.seen])
+                out[-1] = _Part(seen=joined, optional=before.optional and part.optional)
+                continue
+        out.append(part)
+    return out
 
 
 def _place(member: Skeleton, start: int, end: int) -> Place:
