@@ -13,6 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from foretail.errors import StreamError
+from foretail.fitted import fitted
 from foretail.telemetry import log, metrics
 
 if TYPE_CHECKING:
@@ -82,15 +83,24 @@ class Delivery:
         writer: of its peer.
         wake: called from the sink's thread after an acknowledgement (there is room again), a failure, and the end.
         batches_max: bound of the queue beside queue_bytes_max; empty batches do not count.
+        record_bytes_max: longer records are cut to it, their cut fields named.
     """
 
-    def __init__(self, config: Sink, writer: Writer, wake: Callable[[], None], batches_max: int = 4096) -> None:
+    def __init__(
+        self,
+        config: Sink,
+        writer: Writer,
+        wake: Callable[[], None],
+        batches_max: int = 4096,
+        record_bytes_max: int = 256 << 10,
+    ) -> None:
         self.name = config.name or config.type
         self.ended = False
         self._config = config
         self._writer = writer
         self._wake = wake
         self._batches_max = batches_max
+        self._record_bytes_max = record_bytes_max
         self._queue: deque[tuple[int, list[bytes]]] = deque()
         self._bytes = 0  # of queued and unfinished batches
         self._records = 0
@@ -111,6 +121,7 @@ class Delivery:
 
     def send(self, seq: int, records: list[bytes]) -> None:
         """See Outlet."""
+        records = [fitted(record, self._record_bytes_max) for record in records]
         with self._changed:
             self._sent = seq
             if records and self._config.policy == "drop" and not self._room():
@@ -197,7 +208,7 @@ class Delivery:
                     self._writer.idle()
             seq, records = self._queue.popleft()
             size = sum(map(len, records))
-            records, batches = list(records), 1
+            batches = 1
             while self._queue:
                 more = sum(map(len, self._queue[0][1]))
                 if size + more > self._writer.group_bytes_max:

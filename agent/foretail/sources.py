@@ -61,7 +61,7 @@ class Inlet(Protocol):
     def acknowledge(self, ticket: int) -> None:
         """All batches up to this ticket are in the journal and delivered; cumulative."""
 
-    def close(self, timeout_s: float) -> None:
+    def close(self, timeout_s: float) -> object:
         """Stop reading and answering; what was not acknowledged comes again, if the sender is able to."""
 
 

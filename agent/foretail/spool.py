@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from foretail.delivery import Delivery, Writer, pieces
 from foretail.errors import ConfigError, StreamError
+from foretail.fitted import fitted
 from foretail.telemetry import log, metrics
 
 if TYPE_CHECKING:
@@ -241,10 +242,13 @@ class SpooledDelivery:
     The spool's thread takes batches to disk and feeds a Delivery, whose thread waits for the peer.
     """
 
-    def __init__(self, config: Sink, writer: Writer, spool: Spool, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, config: Sink, writer: Writer, spool: Spool, wake: Callable[[], None], record_bytes_max: int = 256 << 10
+    ) -> None:
         self.name = config.name or config.type
         self._config = config
         self._spool = spool
+        self._record_bytes_max = record_bytes_max
         self._wake = wake
         self._queue: deque[tuple[int, list[bytes]]] = deque()
         self._bytes = 0
@@ -272,6 +276,7 @@ class SpooledDelivery:
 
     def send(self, seq: int, records: list[bytes]) -> None:
         """See delivery.Outlet."""
+        records = [fitted(record, self._record_bytes_max) for record in records]
         with self._changed:
             self._sent = seq
             if not records and not self._bytes:
