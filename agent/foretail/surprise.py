@@ -1,23 +1,26 @@
 """How strange a line or a session is, in bits, and what that means: x, score, p and reasons. Pure numpy, by columns.
 
-Every term is in bits: how much rarer than 1 in 1 such a thing was in normal training data. They are not more certain
-than the data they come from: with n calibration units, no event of a known type says more than `cap` = log2(n + 1).
+Every term is in bits and speaks of a unit (a session, or a block of lines): 2^-bits is how seldom a normal unit holds
+such a thing. No term is more certain than the training data: n units of m lines in all can show that something is
+rarer than cap = log2(n + 1) and, of a line, line_cap = log2(m + 1). A unit has m/n chances to hold a rare line, so
+that what is rarer than 1 in m lines is as strange as what is rarer than 1 in n units:
 
-    line      sequence = min(surprise of what came, cap)            0 where the past is not known (partial sessions)
-              novelty  = rare type: N;  unknown type: N + cap - sequence       N = -log2(rate of units with novelties)
+    line      sequence = min(surprise of what came, line_cap) - (line_cap - cap), at least 0
+                         (0 where the past is not known: the first events of partial sessions)
+              novelty  = rare type: N;  unknown type: N + cap - sequence        N = -log2(rate of units with novelties)
               x = sequence + novelty
     unit      sequence = the greatest of its lines', end = min(surprise of the end, cap), novelty as above
-              counts   = distance to the nearest normal session (`counts`), at most 2 cap
-              length   = -log2 p of its number of events, where that says more than counts, at most cap
+              counts   = distance to the nearest normal session (`foretail.counts`), at most 2 cap
+              length   = -log2 p of its number of events, at most cap
               x = max(sequence, end) + novelty + max(counts, length)
 
 Agreement counts because bits add: two detectors at half the threshold each are as strange as one that reaches it.
 A unit's x is never below that of one of its lines, so that one threshold t spends one budget for both.
 
 What a session must remember for this (columns of `sessions`): n events; the greatest surprise `top` of its events of
-known type, in bits (the sum `total` is not used); `novel` events; the vector of type counts at its end; and the
-surprise of END after its last C events. Streams without a key, and endless keys: the unit is a tumbling block of 100
-lines, with counts of the block and without an end. Partial and open sessions: no end, counts or length term.
+known type, in bits; `novel` events; the vector of type counts at its end; and the surprise of END after its last C
+events. Streams without a key, and endless keys: the unit is a tumbling block of 100 lines, with counts of the block
+and without an end. Partial and open sessions: no end, counts or length term.
 """
 
 from __future__ import annotations
@@ -65,7 +68,8 @@ class Surprise:
     """The calibrated scale of a bundle.
 
     Args:
-        calibration: threshold, tail, and `weights`: `cap` and `novelty` bits; `terms`: tails of `long` and `short`.
+        calibration: threshold, tail, `weights` (`cap`, `line_cap` and `novelty`, bits) and `terms` (tails of `long` and
+            `short`: log2 of a session's events, and its negative).
         counts: the table of normal vectors.
     """
 
@@ -73,6 +77,7 @@ class Surprise:
         self.counts = counts
         self.threshold = calibration.threshold
         self.cap = calibration.weights.get("cap", math.log2(calibration.units + 1))
+        self.line_cap = max(calibration.weights.get("line_cap", self.cap), self.cap)
         self.novelty = calibration.weights.get("novelty", self.cap)
         self._tail = calibration.tail
         self._blocks = calibration.unit == "block"
@@ -99,7 +104,7 @@ class Surprise:
         Returns:
             Scores with the terms `sequence` and `novelty`.
         """
-        sequence = np.where(unknown, 0.0, np.minimum(bits, self.cap))
+        sequence = np.where(unknown, 0.0, self._sequence(bits))
         novelty = self._novelty(sequence, unknown, rare | unknown)
         return Scores(sequence + novelty, {"sequence": sequence, "novelty": novelty})
 
@@ -129,22 +134,48 @@ class Surprise:
             Scores with the terms `sequence`, `end`, `novelty`, `counts` and `length`.
         """
         judged = n >= BLOCK_LINES if self._blocks else ended
-        sequence = np.minimum(top, self.cap)
-        last = np.where(ended & (not self._blocks), np.minimum(end, self.cap), 0.0)
-        most = np.maximum(sequence, last)
-        novelty = self._novelty(most, counts[:, UNKNOWN] > 0, novel > 0)
-        distance, length = np.zeros(len(n)), np.zeros(len(n))
+        distance = np.zeros(len(n))
         rows = np.flatnonzero(judged)
         if len(rows):
-            distance[rows] = np.minimum(self.counts.distance(counts[rows]), 2 * self.cap)
-            length[rows] = self._length(n[rows])
-        x = most + novelty + np.maximum(distance, length)
-        terms = {"sequence": sequence, "end": last, "novelty": novelty, "counts": distance, "length": length}
+            distance[rows] = self.counts.distance(counts[rows])
+        return self.combine(
+            top=top,
+            end=end,
+            ended=ended & (not self._blocks),
+            unknown=counts[:, UNKNOWN] > 0,
+            novel=novel > 0,
+            distance=distance,
+            length=np.where(judged, self._length(n), 0.0),
+        )
+
+    def combine(
+        self,
+        *,
+        top: NDArray[np.float64],
+        end: NDArray[np.float64],
+        ended: NDArray[np.bool_],
+        unknown: NDArray[np.bool_],
+        novel: NDArray[np.bool_],
+        distance: NDArray[np.float64],
+        length: NDArray[np.float64],
+    ) -> Scores:
+        """`units` with the distance and length bits known: what calibration shares with the agent."""
+        sequence = self._sequence(top)
+        last = np.where(ended, np.minimum(end, self.cap), 0.0)
+        most = np.maximum(sequence, last)
+        novelty = self._novelty(most, unknown, novel)
+        far = np.minimum(distance, 2 * self.cap)
+        x = most + novelty + np.maximum(far, length)
+        terms = {"sequence": sequence, "end": last, "novelty": novelty, "counts": far, "length": length}
         return Scores(x, terms)
 
     def difference(self, counts: NDArray[np.int64]) -> tuple[dict[int, int], dict[int, int]]:
         """Events missing and extra against the nearest normal session, by model id, dearest first: int64 `[V]`."""
         return self.counts.difference(counts)
+
+    def _sequence(self, bits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Bits of a line as bits of the unit that holds it."""
+        return np.maximum(np.minimum(bits, self.line_cap) - (self.line_cap - self.cap), 0.0)
 
     def _novelty(
         self, known: NDArray[np.float64], unknown: NDArray[np.bool_], novel: NDArray[np.bool_]
