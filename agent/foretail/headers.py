@@ -23,7 +23,7 @@ LEVELS = (
 )
 _ISO = SHAPES["iso8601"]
 _ANY_TIME = "|".join(SHAPES[name] for name in ("iso8601", "ctime", "clf", "spark", "basic", "hdfs", "rfc3164"))
-_QUOTED = r'"(?:[^"\\]|\\.)*+"'
+_QUOTED = r'"(?:[^"\\]++|\\.)*+"'
 
 _NAMED = {
     "rfc3164": rf"(?:<(?P<pri>\d{{1,3}})>)?(?P<time>{SHAPES['rfc3164']}|{_ISO})\s++(?P<host>\S+)\s++"

@@ -176,13 +176,14 @@ def _delimiter(body: Node) -> int:
 
 
 def _prefix_free(body: Node) -> bool:
-    """Whether `body` is a choice of fixed texts whose first bytes differ, so that each turn is read in one way."""
-    if not isinstance(body, Choice) or any(_varies(branch) or _nullable(branch) for branch in body.branches):
+    """Whether `body` is a choice of fixed texts or possessive runs whose first bytes differ: read in one way only."""
+    if not isinstance(body, Choice):
         return False
     seen = 0
     for branch in body.branches:
-        first = _flat(branch)[0]
-        if not isinstance(first, Set) or first.mask & seen:
+        run = isinstance(branch, Repeat) and branch.mode == "possessive" and branch.least > 0
+        first = branch.item if isinstance(branch, Repeat) and run else next(iter(_flat(branch)), None)
+        if not isinstance(first, Set) or first.mask & seen or (not run and _varies(branch)):
             return False
         seen |= first.mask
     return True

@@ -58,7 +58,7 @@ class MatchStats:
     timeouts: int = 0
     cut: int = 0
     memo_entries: int = 0
-    memo_bytes: int = 0
+    memo_size: int = 0
 
 
 _Entry = tuple[int, slice, slice, bool | None, Spans, Found | None, slice, slice]
@@ -186,7 +186,7 @@ class Matcher:
         stats.lines += len(texts)
         stats.hits += len(texts) - missed
         stats.misses += missed
-        stats.memo_entries, stats.memo_bytes = self._memo.entries, self._memo.size
+        stats.memo_entries, stats.memo_size = self._memo.entries, self._memo.size
         return found  # type: ignore[return-value]  # no None is left
 
     def _new(self, text: bytes, skeleton: bytes) -> tuple[_Entry, bool]:
@@ -201,27 +201,38 @@ class Matcher:
             self.stats.cut += 1
             text = text[: self.limits.line_bytes_max]
         try:
-            entry = self._look(text, perf_counter() + self.limits.timeout_s)
+            entry, common = self._look(text, perf_counter() + self.limits.timeout_s)
         except TimeoutError:
             self.stats.timeouts += 1
             return _lost(len(text)), False
-        if len(text) == len(skeleton):
-            self._memo.put(skeleton, entry)
+        if common is not None and len(text) == len(skeleton):
+            self._memo.put(skeleton, common)
         return entry, False
 
-    def _look(self, text: bytes, deadline: float) -> _Entry:
-        """The entry of a text nobody has seen: header, patterns, key; TimeoutError after `deadline`."""
+    def _look(self, text: bytes, deadline: float) -> tuple[_Entry, _Entry | None]:
+        """The entry of a text nobody has seen, and that of its skeleton unless the memo pauses.
+
+        Header, patterns, key; TimeoutError after `deadline`.
+        """
         groups, start, end = self._open(text, deadline)
         message = text[start:end]
-        found = self._trial.first(message, deadline) if self._memo.paused else self._trial.survey(message, deadline)
         key = self._find_key(message, start, groups, deadline)
+        time = groups.get("time", _ABSENT)
         level = groups.get(self.format.level or "", _ABSENT)
         level_text = text[level]
-        error = is_error(level_text) if level_text.translate(None, b"0123456789") == level_text else None
-        self._varies = self._varies or bool(found.again) or error is None
-        again = found if found.again else None
-        time = groups.get("time", _ABSENT)
-        return (found.place, key, time, error, _shift(found.spans, start), again, slice(start, end), level)
+        digits = level_text.translate(None, b"0123456789") != level_text
+        error, place = is_error(level_text), _place(start, end)
+        if self._memo.paused:
+            found = self._trial.first(message, deadline)
+            return (found[0], key, time, error, _shift(found[1], start), None, place, level), None
+        found, common = self._trial.survey(message, deadline)
+        entry = (found[0], key, time, error, _shift(found[1], start), None, place, level)
+        if not common[2] and not digits:
+            return entry, entry
+        self._varies = True
+        again = common if common[2] else None
+        spans = entry[4] if again is None else _shift(common[1], start)
+        return entry, (common[0], key, time, None if digits else error, spans, again, place, level)
 
     def _open(self, text: bytes, deadline: float) -> tuple[dict[str, slice], int, int]:
         """Places of the header's groups, start and end of the message."""
@@ -230,7 +241,7 @@ class Matcher:
         spans = self._header.fullmatch(text, deadline)
         if spans is None:
             return _NO_GROUPS, 0, len(text.rstrip())
-        groups = {name: slice(*spans[number]) for name, number in self._wanted if spans[number][0] >= 0}
+        groups = {name: _place(*spans[number]) for name, number in self._wanted if spans[number][0] >= 0}
         start, end = spans[self._header.groups["content"]]
         start = max(start, 0)
         return groups, start, start + len(text[start : max(end, 0)].rstrip())
@@ -271,7 +282,7 @@ class Matcher:
             try:
                 found = self._trial.settle(again, text[message], perf_counter() + self.limits.timeout_s)
                 if found is not again:
-                    place, spans = found.place, _shift(found.spans, message.start)
+                    place, spans = found[0], _shift(found[1], message.start)
             except TimeoutError:
                 self.stats.timeouts += 1
                 place, spans = -1, ()
@@ -287,6 +298,19 @@ def _skeletons(texts: Sequence[bytes]) -> list[bytes]:
     if len(skeletons) != len(texts):  # a message of several lines, or no text at all
         return [text.translate(SKELETON) for text in texts]
     return skeletons
+
+
+_PLACES: dict[tuple[int, int], slice] = {}
+
+
+def _place(start: int, end: int) -> slice:
+    """A slice, shared: entries of the memo hold four each, and the garbage collector walks through all it can."""
+    place = _PLACES.get((start, end))
+    if place is None:
+        if len(_PLACES) >= 20_000:
+            _PLACES.clear()
+        place = _PLACES[start, end] = slice(start, end)
+    return place
 
 
 def _shift(spans: Spans, start: int) -> Spans:
@@ -306,4 +330,4 @@ def _key_place(spans: Spans | None, start: int) -> slice:
     if spans is None:
         return _ABSENT
     first, last = next((span for span in spans[1:2] if span[0] >= 0), spans[0])
-    return slice(first + start, last + start)
+    return _place(first + start, last + start)

@@ -63,22 +63,16 @@ class Rule:
         return None if found is None else found.regs
 
 
-class Found(NamedTuple):
-    """The type of a message and, for its skeleton, what must be tried again on each line.
+Found = tuple[int, Spans, tuple[int, ...], bool]
+"""The type of a message, or of all lines of a skeleton: place of the pattern by rank (-1 = none), spans of its captures,
+`again`: for a skeleton, the digit-aware patterns each line must try before that, `open`: the last of them matched the
+line at hand, and nobody has looked further. A plain tuple: naming the parts costs 5 % of a miss."""
 
-    `place` of the pattern by rank; -1 and no spans: none. `again`: digit-aware patterns in play, each before `place`.
-    """
-
-    place: int
-    spans: Spans
-    again: tuple[int, ...] = ()
-
-
-NOTHING = Found(-1, ())
+NOTHING: Found = (-1, (), (), False)
 
 
 class Trial:
-    """Patterns in order of rank; position in `regexes` = index."""
+    """Patterns in order of rank; position in `regexes` = place."""
 
     def __init__(self, regexes: Sequence[str], names: Sequence[str] = ()) -> None:
         self.rules = [Rule(text, names[place] if names else "") for place, text in enumerate(regexes)]
@@ -89,49 +83,56 @@ class Trial:
 
     def first(self, message: bytes, deadline: float) -> Found:
         """The first pattern that matches `message`; TimeoutError after `deadline`."""
-        for index in self._candidates(message):
-            spans = self.rules[index].fullmatch(message, deadline)
+        for place in self._candidates(message):
+            spans = self.rules[place].fullmatch(message, deadline)
             if spans is not None:
-                return Found(index, spans[1:])
+                return (place, spans[1:], (), False)
         return NOTHING
 
-    def survey(self, message: bytes, deadline: float) -> Found:
-        """As first, for all lines with this message's skeleton.
+    def survey(self, message: bytes, deadline: float) -> tuple[Found, Found]:
+        """The type of `message`, and what holds for all lines with its skeleton.
 
         A digit-blind pattern says the same for all of them; a digit-aware one whose widened form does not match the
         skeleton matches none.
         """
         again: list[int] = []
-        skeleton = message.translate(SKELETON)
-        for index in self._candidates(message):
-            rule, wide = self.rules[index], self._wide[index]
-            if rule.blind:
-                spans = rule.fullmatch(message, deadline)
-                if spans is not None:
-                    return Found(index, spans[1:], tuple(again))
-            elif wide is None or wide.fullmatch(skeleton, deadline) is not None:
-                again.append(index)
-        return Found(-1, (), tuple(again))
+        for place in self._candidates(message):
+            rule = self.rules[place]
+            spans = rule.fullmatch(message, deadline)
+            if spans is not None:
+                found = (place, spans[1:], (), False)
+                if not rule.blind:
+                    return found, (-1, (), (*again, place), True)
+                return found, (place, found[1], tuple(again), False) if again else found
+            if not rule.blind:
+                wide = self._wide[place]
+                if wide is None or wide.fullmatch(message.translate(SKELETON), deadline) is not None:
+                    again.append(place)
+        return NOTHING, (-1, (), tuple(again), False) if again else NOTHING
 
     def settle(self, found: Found, message: bytes, deadline: float) -> Found:
         """The type of one line whose skeleton was surveyed."""
-        for index in found.again:
-            spans = self.rules[index].fullmatch(message, deadline)
+        for place in found[2]:
+            spans = self.rules[place].fullmatch(message, deadline)
             if spans is not None:
-                return Found(index, spans[1:])
-        return found
+                return (place, spans[1:], (), False)
+        return self.first(message, deadline) if found[3] else found
 
     def _candidates(self, message: bytes) -> list[int]:
+        """Patterns that may match, by rank: those whose rarest required word is in the skeleton, and then all others."""
         words = message.translate(_TO_WORDS).split()
         hits = self._known.intersection(words)
         if not hits:
             return self._loose
-        have = set(words)
-        places = [place for hit in hits for place in self._by_word[hit] if self._words[place] <= have]
-        if self._loose:
-            places += self._loose
-        places.sort()
-        return places
+        if len(hits) == 1:
+            (hit,) = hits
+            places = self._by_word[hit]
+        else:
+            places = [place for hit in hits for place in self._by_word[hit]]
+        if len(places) > 2:
+            have = set(words)
+            places = [place for place in places if self._words[place] <= have]
+        return sorted(places + self._loose)
 
 
 def _wide(text: str) -> Rule | None:
