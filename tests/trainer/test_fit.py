@@ -6,7 +6,7 @@ import pytest
 from foretail.errors import ConfigError
 from foretail.schema import END, UNKNOWN
 from foretail_trainer.export import distributions
-from foretail_trainer.fit import Plan, fit, fit_sessions, loss, split
+from foretail_trainer.fit import Plan, fit, fit_many, fit_sessions, loss, split
 from foretail_trainer.network import Shape, initial
 from foretail_trainer.windows import columns, windows
 
@@ -87,6 +87,17 @@ def test_progress_is_told(sessions):
     told = []
     done = fit_sessions(sessions, SMALL, Plan(steps=6, batch=16, evaluations=3), progress=told.append)
     assert list(done.curve) == told
+
+
+def test_fits_at_once_are_those_one_by_one(sessions):
+    """Three fits in two threads give the bits of the same fits alone."""
+    plan = Plan(steps=30, batch=32, evaluations=3)
+    parts = [tuple(windows(s, window=4) for s in split(sessions, seed=i)) for i in range(3)]
+    together = fit_many(parts, SMALL, plan, seed=5, workers=2)
+    for part, found in zip(parts, together, strict=True):
+        alone = fit(*part, SMALL, plan, seed=5)
+        assert alone.curve == found.curve
+        assert all((a == b).all() for a, b in zip(alone.weights.arrays, found.weights.arrays, strict=True))
 
 
 @pytest.mark.parametrize("plan", [Plan(steps=20, batch=32, smoothing=0.1), Plan(steps=20, batch=32, dropout=0.3)])

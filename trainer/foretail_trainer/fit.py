@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,7 +14,7 @@ from foretail_trainer.network import Shape, Weights, check, fold, initial, logit
 from foretail_trainer.windows import Columns, Sessions, Windows, unknowing, windows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -21,7 +23,7 @@ class Plan(NamedTuple):
     """How to train.
 
     Attributes:
-        steps: batches at most; the rate falls to nothing over them (cosine).
+        steps: batches at most; the rate falls to nothing over them (cosine). 0: as many as the windows need.
         batch: windows in a batch.
         rate: highest learning rate of Adam.
         warm_up: share of steps over which the rate rises.
@@ -34,9 +36,9 @@ class Plan(NamedTuple):
         clip: greatest norm of a gradient.
     """
 
-    steps: int = 1500
+    steps: int = 0
     batch: int = 256
-    rate: float = 0.005
+    rate: float = 0.015
     warm_up: float = 0.05
     evaluations: int = 30
     patience: int = 8
@@ -45,10 +47,12 @@ class Plan(NamedTuple):
     contexts: float = 0.1
     inputs: float = 0.015
     finish: float = 0.1
-    clip: float = 1.0
+    clip: float = 0.1
 
 
 DEFAULT = Plan()
+STEPS_MIN, STEPS_MAX = 1500, 6000
+"""Batches of a plan that leaves them open: eight rounds over the distinct windows, within these."""
 
 
 class Epoch(NamedTuple):
@@ -151,6 +155,8 @@ def fit(
     """
     check(shape)
     _check_windows(train, shape)
+    needed = min(max(8 * len(train.target) // plan.batch, STEPS_MIN), STEPS_MAX)
+    plan = plan._replace(steps=plan.steps or needed)
     if start is not None and start.shape != shape:
         raise ConfigError(f"The weights to go on from are of shape {start.shape}, wanted is {shape}.")
     judge = held if len(held.target) else train
@@ -178,6 +184,35 @@ def fit(
     if plan.finish and len(held.target):
         _finish(machine, _join(train, held), plan, rng)
     return Fitted(Weights(shape, machine.arrays()), tuple(curve), float(best))
+
+
+def fit_many(
+    parts: Sequence[tuple[Windows, Windows]],
+    shape: Shape,
+    plan: Plan = DEFAULT,
+    *,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Callable[[int, Epoch], None] | None = None,
+) -> list[Fitted]:
+    """Several fits at once, as a cross-fit needs them; each result is that of `fit` alone.
+
+    Args:
+        parts: for each fit the windows to learn from and those that decide when to stop.
+        shape: of the networks.
+        plan: of the trainings.
+        seed: of each.
+        workers: fits at a time; default one a core.
+        progress: called with the number of the fit at each of its evaluations, from several threads.
+    """
+
+    def one(number: int) -> Fitted:
+        told = None if progress is None else lambda epoch: progress(number, epoch)
+        return fit(*parts[number], shape, plan, seed=seed, progress=told)
+
+    tensorflow()
+    with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
+        return list(pool.map(one, range(len(parts))))
 
 
 def loss(weights: Weights, held: Windows) -> float:
@@ -216,7 +251,7 @@ def _finish(machine: _Machine, everything: Windows, plan: Plan, rng: np.random.G
         machine.step(batch, np.float32(plan.rate * 0.1 * (1 - step / steps)), rng)
 
 
-def _batches(train: Windows, plan: Plan, rng: np.random.Generator, steps: int) -> Any:
+def _batches(train: Windows, plan: Plan, rng: np.random.Generator, steps: int) -> Iterator[_Batch]:
     """Batches with replacement, windows drawn by the root of their weight: rare ones are seen, common ones lead."""
     root = np.sqrt(train.weight)
     cumulated = np.cumsum(root) / root.sum()
@@ -227,6 +262,9 @@ def _batches(train: Windows, plan: Plan, rng: np.random.Generator, steps: int) -
         at = np.minimum(at, len(root) - 1)
         context = unknowing(train.window[at], rng, contexts=plan.contexts, inputs=plan.inputs)
         yield context, train.target[at], scale[at].astype(np.float32)
+
+
+_Batch = tuple["NDArray[np.int32]", "NDArray[np.int32]", "NDArray[np.float32]"]
 
 
 class _Machine:
@@ -240,9 +278,9 @@ class _Machine:
         self._moments = tf.zeros_like(self.theta), tf.zeros_like(self.theta)
         self._count = 0
 
-    def step(self, batch: tuple[Any, Any, Any], rate: np.float32, rng: np.random.Generator) -> Any:
+    def step(self, batch: _Batch, rate: np.float32, rng: np.random.Generator) -> Any:
         self._count += 1
-        correction = np.float32(np.sqrt(1 - 0.999**self._count) / (1 - 0.9**self._count))
+        correction = np.float32(np.sqrt(1 - 0.99**self._count) / (1 - 0.9**self._count))
         seed = rng.integers(0, 2**31, 2, np.int32)
         self.theta, *moments, value = self._step(self.theta, *self._moments, *batch, rate * correction, seed)
         self._moments = moments[0], moments[1]
@@ -294,7 +332,7 @@ def _programs(
             value = tf.reduce_mean(weight * nats(theta, window, target, seed))
         gradient = tf.clip_by_norm(tape.gradient(value, theta), clip)
         m = 0.9 * m + 0.1 * gradient
-        v = 0.999 * v + 0.001 * tf.square(gradient)
+        v = 0.99 * v + 0.01 * tf.square(gradient)
         return theta - rate * m / (tf.sqrt(v) + 1e-7), m, v, value
 
     @tf.function  # type: ignore[untyped-decorator]

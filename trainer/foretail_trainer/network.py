@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -58,16 +59,17 @@ class Weights(NamedTuple):
 def tensorflow() -> Any:
     """TensorFlow, set so that the same input and seed give the same weights on the same machine.
 
-    `TF_NUM_INTRAOP_THREADS` sets its threads, default: all cores, at most 4.
+    `TF_NUM_INTRAOP_THREADS` sets the threads of one operation, default 1: matrices this small gain little from more,
+    several fits at once do (`fit_many`), and weights do not depend on the number of cores.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with hush(keep=lambda _line: False):  # what it says of CPUs and GPUs; a failed import still raises
         import tensorflow as tf  # noqa: PLC0415 (five seconds: only who trains or exports pays them)
 
-    threads = int(os.environ.get("TF_NUM_INTRAOP_THREADS", "0")) or min(4, len(os.sched_getaffinity(0)))
+    threads = int(os.environ.get("TF_NUM_INTRAOP_THREADS", "1"))
     try:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(len(os.sched_getaffinity(0)))
     except RuntimeError:  # already running: then its threads are as fixed as ours would be
         pass
     tf.config.experimental.enable_op_determinism()
@@ -129,7 +131,8 @@ def build(shape: Shape, *, seed: int = 0) -> Any:
 
 def initial(shape: Shape, *, seed: int = 0) -> Weights:
     """Untrained weights."""
-    return Weights(shape, tuple(np.asarray(w, np.float32) for w in build(shape, seed=seed).get_weights()))
+    with _BUILDING:
+        return Weights(shape, tuple(np.asarray(w, np.float32) for w in build(shape, seed=seed).get_weights()))
 
 
 def keras_model(weights: Weights) -> Any:
@@ -137,6 +140,9 @@ def keras_model(weights: Weights) -> Any:
     model = build(weights.shape)
     model.set_weights(list(weights.arrays))
     return model
+
+
+_BUILDING = Lock()  # Keras keeps global names
 
 
 class Folded(NamedTuple):
