@@ -19,6 +19,7 @@ PUNCTUATION = frozenset("=:,;()[]{}\"'<>|")
 _OPEN = {"(": ")", "[": "]", "{": "}", '"': '"', "'": "'"}
 _SEPARATORS = frozenset((BLANK, ",", ";", "|"))
 _ITEM_TOKENS_MAX = 24
+_PLANS_MAX = 50_000
 
 _L, _R = r"(?<![A-Za-z0-9])", r"(?![A-Za-z0-9])"
 _MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*"
@@ -105,6 +106,7 @@ class Masks:
                 raise ConfigError(f"mask {name!r}: the regex does not compile ({error}); correct it.") from error
         ahead = "|".join(f"(?:{regex})" for _, regex in (*custom, *MASKS))
         self._mask = re.compile(rf"({ahead})|\d+", re.ASCII)
+        self._plans: dict[str, _Plan] = {}
 
     def masked(self, message: str) -> tuple[str, list[str]]:
         """The message with VALUE and `0` marks, and what stands in the message at each mark, in order."""
@@ -122,28 +124,58 @@ class Masks:
     def row(self, message: str) -> Row:
         """Tokens of a message (latin-1 text)."""
         skeleton, originals = self.masked(message)
-        shapes = _tokens(skeleton)
+        plan = self._plans.get(skeleton)
+        if plan is None:
+            plan = _plan(skeleton)
+            if len(self._plans) < _PLANS_MAX:
+                self._plans[skeleton] = plan
         texts: list[str] = []
         marks: list[tuple[str, ...]] = []
         taken = 0
-        for shape in shapes:
-            count = shape.count(VALUE) + shape.count("0")
+        for shape, count in zip(plan.shapes, plan.counts, strict=True):
+            if not count:
+                texts.append(shape)
+                marks.append(())
+                continue
             here = tuple(originals[taken : taken + count])
             taken += count
             marks.append(here)
-            filling = iter(here)
-            texts.append("" if shape == EMPTY else _MARKS.sub(lambda _, fill=filling: next(fill), shape))
-        tokens = tuple(BLANK if shape.isspace() else shape for shape in shapes)
-        spans = _lists_once(tokens)
+            if count == len(shape) == 1:
+                texts.append(here[0])
+            else:
+                filling = iter(here)
+                texts.append(_MARKS.sub(lambda _, fill=filling: next(fill), shape))  # type: ignore[misc]
         once = None
-        if len(spans) < len(tokens):
+        if plan.spans is not None:
             once = Row(
-                key=tuple(tokens[start] for start, _ in spans),
-                texts=tuple(texts[start] for start, _ in spans),
-                marks=tuple(marks[start] for start, _ in spans),
-                tails=tuple("".join(texts[start + 1 : end]) for start, end in spans),
+                key=tuple(plan.key[start] for start, _ in plan.spans),
+                texts=tuple(texts[start] for start, _ in plan.spans),
+                marks=tuple(marks[start] for start, _ in plan.spans),
+                tails=tuple("".join(texts[start + 1 : end]) for start, end in plan.spans),
             )
-        return Row(tokens, tuple(texts), tuple(marks), ("",) * len(tokens), once)
+        return Row(plan.key, tuple(texts), tuple(marks), ("",) * len(plan.key), once)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a skeleton alone decides: tokens as they stand (EMPTY as no text), marks in each, key, list spans if any."""
+
+    shapes: tuple[str, ...]
+    counts: tuple[int, ...]
+    key: tuple[str, ...]
+    spans: tuple[tuple[int, int], ...] | None
+
+
+def _plan(skeleton: str) -> _Plan:
+    tokens = _tokens(skeleton)
+    key = tuple(BLANK if token.isspace() else token for token in tokens)
+    spans = _lists_once(key)
+    return _Plan(
+        shapes=tuple("" if token == EMPTY else token for token in tokens),
+        counts=tuple(token.count(VALUE) + token.count("0") for token in tokens),
+        key=key,
+        spans=tuple(spans) if len(spans) < len(key) else None,
+    )
 
 
 def _joined(skeleton: str, texts: list[str]) -> tuple[str, list[str]]:

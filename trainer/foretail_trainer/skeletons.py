@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from foretail_trainer.masks import Masks, Row
+from foretail_trainer.masks import VALUE, Masks, Row
 
 DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
 EXAMPLES_MAX = 3
@@ -14,6 +15,12 @@ MEMO_BYTES_MAX = 256 << 20
 SKELETONS_MAX = 100_000
 _LOOKS_MAX = 4
 """Messages of one digit-blind text that are looked at for digits that vary."""
+_ALIKE_MIN = 32
+"""Texts that differ in long ids only, such as a UUID a line, that are kept apart; later ones are counted with the first."""
+_LONG_ID = re.compile(
+    rb"(?<![0-9A-Za-z])(?:[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|(?=[a-fA-F]*0)[0-9a-fA-F]{8,})(?![0-9A-Za-z])"
+)
+_HEX = sum(1 << code for code in b"0123456789abcdefABCDEF")
 
 Key = tuple[str, ...]
 
@@ -57,7 +64,7 @@ class Seen:
 
 @dataclass(slots=True)
 class Place:
-    """One token place: its whole text, its marks in order, and the rest of a list that follows it."""
+    """One token place: its whole text, its marks in order (unless it is one mark), the rest of a list after it."""
 
     text: Seen = field(default_factory=Seen)
     marks: list[Seen] = field(default_factory=list)
@@ -82,11 +89,12 @@ class Skeleton:
         """Takes in what stands at the places of a message with this key."""
         if not self.places:
             self.places = [Place(marks=[Seen() for _ in marks]) for marks in row.marks]
-        for place, text, marks, tail in zip(self.places, row.texts, row.marks, row.tails, strict=True):
+        for token, place, text, marks, tail in zip(self.key, self.places, row.texts, row.marks, row.tails, strict=True):
             if text != place.text.first:
                 place.text.add(text)
-                for seen, mark in zip(place.marks, marks, strict=True):
-                    seen.add(mark)
+                if token != VALUE:
+                    for seen, mark in zip(place.marks, marks, strict=True):
+                        seen.add(mark)
             if tail:
                 place.tail.add(tail)
 
@@ -112,11 +120,21 @@ class _Known:
 
     item: int
     old: int
-    looks: int = 1
+    looks: int = 0
+    alike: int = 0
     count: int = 0
     errors: int = 0
     settled: int = 0
     settled_errors: int = 0
+
+
+def _widen_ids(places: Sequence[Place]) -> None:
+    """Lets places where a long id was seen take any hex digits."""
+    for place in places:
+        for seen in (place.text, *place.marks):
+            if seen.first is not None and _LONG_ID.search(seen.first.encode("latin-1").translate(DIGITS_TO_ZERO)):
+                seen.chars |= _HEX
+                seen.same = False
 
 
 class Skeletons:
@@ -136,6 +154,8 @@ class Skeletons:
         self._old = old
         self._memo: dict[bytes, _Known] = {}
         self._memo_bytes = 0
+        self._alike: dict[bytes, _Known] = {}
+        self._coarse = b""
         self._index: dict[Key, int] = {}
         self._folded: dict[Key, tuple[Skeleton, set[int]]] = {}
 
@@ -143,27 +163,34 @@ class Skeletons:
         """Counts a batch: `messages` without headers, `lines` as read, `errors` marks error-level lines."""
         self.lines += len(messages)
         blinds = [message.translate(DIGITS_TO_ZERO) for message in messages]
-        last = dict(zip(blinds, range(len(blinds)), strict=True))
+        places = range(len(blinds))
+        first = dict(zip(reversed(blinds), reversed(places), strict=True))
+        last = dict(zip(blinds, places, strict=True))
         for blind, count in Counter(blinds).items():
-            known = self._memo.get(blind)
+            known = self._memo.get(blind) or self._like(blind)
             if known is None:
-                place = blinds.index(blind) if count > 1 else last[blind]
+                place = first[blind]
                 known = self._new(messages[place], blind, lines[place])
                 if known is None:
                     self.dropped += count
                     continue
-            elif known.looks < _LOOKS_MAX:
+            if known.looks < _LOOKS_MAX and (known.count or first[blind] != last[blind]):
                 known.looks += 1
-            else:
-                known.count += count
-                continue
-            known.count += count
-            if count > 1:
                 self._look(known.item, messages[last[blind]])
+            known.count += count
         if errors is not None and any(errors):
             for blind, count in Counter(b for b, error in zip(blinds, errors, strict=True) if error).items():
-                if (known := self._memo.get(blind)) is not None:
+                known = self._memo.get(blind) or self._like(blind)
+                if known is not None:
                     known.errors += count
+
+    def _like(self, blind: bytes) -> _Known | None:
+        """What is known of messages that differ from `blind` in long ids only, once enough of them were looked at."""
+        self._coarse = _LONG_ID.sub(b"\0", blind)
+        if len(self._coarse) == len(blind):
+            return None
+        known = self._alike.get(self._coarse)
+        return known if known is not None and known.alike >= _ALIKE_MIN else None
 
     def _look(self, item: int, message: bytes) -> None:
         row = self.masks.row(message.decode("latin-1"))
@@ -194,9 +221,17 @@ class Skeletons:
         if self._memo_bytes > MEMO_BYTES_MAX:
             self._settle()
             self._memo.clear()
+            self._alike.clear()
             self._memo_bytes = 0
             self.forgotten = True
         self._memo[blind] = known
+        if len(self._coarse) < len(blind):
+            leader = self._alike.setdefault(self._coarse, known)
+            leader.alike += 1
+            if leader.alike == _ALIKE_MIN:
+                _widen_ids(item.places)
+                if row.once is not None:
+                    _widen_ids(self._folded[row.once.key][0].places)
         return known
 
     def messages(self) -> tuple[list[bytes], list[int], list[int]]:
