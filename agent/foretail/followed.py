@@ -40,6 +40,7 @@ class Followed:
         places: the same by file.
         counts: what was lost.
         line_counts: what was left out of the lines of tails that are gone.
+        settled: cursors whose unread bytes were counted as lost, for the journal: a loss is counted once.
     """
 
     def __init__(self, reading: Reading, *, descriptors_max: int, retry: Retry, past_max: int) -> None:
@@ -47,6 +48,7 @@ class Followed:
         self.places: dict[Place, Tail] = {}
         self.counts = WatchCounts()
         self.line_counts = LineCounts()
+        self.settled: list[Cursor] = []
         self.descriptors = Descriptors(descriptors_max, retry, self.counts, self._give_up)
         self._reading = reading
         self._past_max = past_max
@@ -59,12 +61,12 @@ class Followed:
 
         `rotated`: it is not in the globs, so it must have left its first name.
         """
-        tail = Tail(self._reading, cursor, file)
+        rotated = rotated or cursor.rotated or path != cursor.path or has_successor(real(path))
+        here = msgspec.structs.replace(cursor, path=path, real_path=real(path), rotated=rotated)
+        tail = Tail(self._reading, here, file)
         self._forget(cursor.id)
         if path != cursor.path:
             self.leave(cursor.path, cursor.id)
-        tail.path, tail.real_path = path, real(path)
-        tail.rotated |= rotated or path != cursor.path or has_successor(tail.real_path)
         tail.saw(file.look(), now)
         self.tails[tail.id] = self.places[file.place] = tail
         self._relate(tail.id, tail.path, tail.real_path)
@@ -180,9 +182,11 @@ class Followed:
         self._forget(id_)
 
     def _owe(self, past: _Past) -> None:
-        if past.owed:
-            past.owed = False
+        if past.owed and past.cursor.unread:
             self.counts.vanished(past.cursor)
+            past.cursor = msgspec.structs.replace(past.cursor, size=past.cursor.offset)
+            self.settled.append(past.cursor)
+        past.owed = False
 
     def _give_up(self, tail: Tail) -> None:
         """Make room at the limit of descriptors; what was read and not given out is read bytes lost as well."""

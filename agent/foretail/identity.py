@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-HEAD_BYTES, BEFORE_BYTES = 1024, 256
+HEAD_BYTES, BEFORE_BYTES = 1024, 1024
 """How much of the file's head, and of what lies just before the offset, is compared."""
 
 _COMPRESSED = (".gz", ".xz", ".zst", ".bz2", ".lz4")
@@ -88,7 +88,7 @@ def compare(cursor: Cursor, content: Content) -> Match:
     before = content.read_at(cursor.offset - cursor.before_bytes, cursor.before_bytes)
     if len(before) < cursor.before_bytes or digest(before) != cursor.before:
         return Match.NO
-    return Match.STRONG if cursor.head_bytes >= HEAD_BYTES else Match.WEAK
+    return Match.STRONG if cursor.offset >= HEAD_BYTES else Match.WEAK
 
 
 def family(name: str) -> str:

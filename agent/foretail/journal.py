@@ -256,6 +256,8 @@ class Journal:
         self.sequence = max(self.sequence, content.sequence)
         self.acknowledged = max(self.acknowledged, content.acknowledged)
         self._pending = content.unacknowledged > 0
+        if self._pending:
+            self.acknowledged = self.sequence  # nothing of the last run is waited for
         kept = [*records, *content.records]
         return Restored(snapshot, kept, content.notes, content.unacknowledged, content.cut, recovered)
 

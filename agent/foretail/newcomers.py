@@ -106,7 +106,7 @@ class Newcomers:
             return None
         try:
             known = any(_continues(cursor, file, path) for cursor in self._followed.past_like(path))
-            if not known and not self._is_copy(path, file, now):
+            if not known and not self._is_copy(file, self._followed.tails_like(path), now):
                 cursor = Cursor(id=self._new_id(), path=path, offset=0, whole=True, after=left.id, rotated=True)
                 return self._born(self._followed.follow(cursor, file, path, now, rotated=True))
         except OSError as error:
@@ -142,7 +142,9 @@ class Newcomers:
         for cursor in self._followed.past_like(path, real(path)):
             if _continues(cursor, file, path):
                 return self._followed.follow(cursor, file, path, now)
-        if self._is_copy(real(path), file, now):
+        name = name_of(real(path))
+        originals = [tail for tail in self._followed.tails_like(path) if rotated(name, name_of(tail.real_path))]
+        if self._is_copy(file, originals, now):
             self._followed.counts.copies += refused is None
             self._refuse(seen)
             return None
@@ -163,11 +165,9 @@ class Newcomers:
     def _too_old(self, seen: Look, wall: float) -> bool:
         return 0 < self._ignore_older_s < wall - seen.changed_ns / 1e9
 
-    def _is_copy(self, path: str, file: File, now: float) -> bool:
-        """Say whether a file is a rotated copy of one being read, whole or still being made."""
-        for tail in self._followed.tails_like(path):
-            if not rotated(name_of(path), name_of(tail.real_path)):
-                continue
+    def _is_copy(self, file: File, originals: list[Tail], now: float) -> bool:
+        """Say whether a file is a copy of one being read, whole or still being made."""
+        for tail in originals:
             if not self._followed.descriptors.have(tail, now) or tail.file is None:
                 continue
             if not tail.intact():

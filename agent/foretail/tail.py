@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from foretail.handles import File, Gzip, Look, Place
-from foretail.identity import BEFORE_BYTES, HEAD_BYTES, Cursor, digest
+from foretail.identity import BEFORE_BYTES, HEAD_BYTES, Cursor, Match, compare, digest
 from foretail.lines import Batch, LineLimits, Lines, Source, Splitter, encoding_of
 from foretail.multiline import Joiner, Multiline
 
@@ -59,9 +59,7 @@ class Tail:
         self._head_digest = (-1, "")
         self._cursor = cursor
         self._seal(cursor.offset, self._before, cursor.offset - len(self._before))
-        if cursor.offset == 0:  # nothing is read yet, but what is there tells it from others after a crash
-            head = file.read_at(0, HEAD_BYTES)
-            self._cursor = msgspec.structs.replace(self._cursor, head_bytes=len(head), head=digest(head))
+        self.learn_head()
 
     @property
     def position(self) -> int:
@@ -121,15 +119,24 @@ class Tail:
         """Have the next look be news, so that what failed now is tried again."""
         self.changed_ns = -1
 
+    def learn_head(self) -> None:
+        """While nothing is read, know the file by what it begins with."""
+        if self.position == 0 and self.file is not None:
+            head = self.file.read_at(0, HEAD_BYTES)
+            self._cursor = msgspec.structs.replace(self._cursor, head_bytes=len(head), head=digest(head))
+
     def intact(self) -> bool:
         """Whether the open file still holds what was read from it; OSError as reading raises it."""
         assert self.file is not None  # noqa: S101 - our own bug
-        start = self.position - len(self._before)
-        return self.file.read_at(start, len(self._before)) == self._before and self._same_head(self.file)
+        if self.position == 0:
+            return compare(self._cursor, self.file) != Match.NO
+        return self._same(self.file)
 
     def continued_by(self, file: File) -> bool:
         """Whether another file holds what was read from this one, so that reading can go on there."""
-        return self._same_before(file) and self._same_head(file)
+        if self.position == 0:
+            return compare(self._cursor, file) >= Match.WEAK
+        return self._same(file)
 
     def move(self, file: File) -> None:
         """Go on in another file with the same content; the old one must be closed."""
@@ -232,8 +239,8 @@ class Tail:
         except OSError:
             return b""
 
-    def _same_head(self, file: File) -> bool:
-        return file.read_at(0, len(self._head)) == self._head
-
-    def _same_before(self, file: File) -> bool:
-        return file.read_at(self.position - len(self._before), len(self._before)) == self._before
+    def _same(self, file: File) -> bool:
+        start = self.position - len(self._before)
+        return file.read_at(start, len(self._before)) == self._before and (
+            file.read_at(0, len(self._head)) == self._head
+        )

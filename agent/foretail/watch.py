@@ -14,7 +14,7 @@ import msgspec
 from foretail.descriptors import Retry
 from foretail.followed import Followed
 from foretail.handles import Plain, look
-from foretail.lines import LineCounts
+from foretail.lines import Batch, LineCounts, Source
 from foretail.newcomers import Newcomers
 from foretail.placing import place
 from foretail.registry import Registry
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from foretail.globs import Globs
     from foretail.handles import Look
     from foretail.identity import Cursor
-    from foretail.lines import Batch
     from foretail.losses import WatchCounts
     from foretail.tail import Reading, Tail
 
@@ -83,6 +82,7 @@ class Watch:
     ) -> None:
         self.limits = limits = limits or WatchLimits()
         self.globs = globs
+        self._reading = reading
         retry = Retry(limits.retry_s_min, limits.retry_s_max)
         self._followed = Followed(
             reading, descriptors_max=limits.descriptors_max, retry=retry, past_max=limits.past_max
@@ -142,6 +142,7 @@ class Watch:
         for tail in list(self._followed.tails.values()):
             self._finish_if_quiet(tail)
         self._followed.expire(now, self.limits.forget_s)
+        self._give_settled()
 
     def take_notes(self) -> bytes | None:
         """Give what the journal must note before the next batch is scored (where new sources began), or None.
@@ -234,12 +235,11 @@ class Watch:
         """Mark a file that changed, unless what was read from it is no longer there."""
         if (found.size, found.changed_ns) == (tail.size, tail.changed_ns):
             return
-        lost = max(0, tail.size - found.size)  # while what was read is there, only what was not can be cut off
-        if self._replaced(tail) or (lost and tail.position == 0):
+        if self._replaced(tail):
             self._truncated(tail)
             return
-        if lost:
-            self.counts.truncated(tail.path, tail.id, lost)
+        if found.size < tail.size:  # what was read is there, so what was not has been cut off
+            self.counts.truncated(tail.path, tail.id, tail.size - found.size)
         tail.saw(found, self._now)
         self._mark(tail)
 
@@ -248,9 +248,12 @@ class Watch:
         if not self._followed.descriptors.have(tail, self._now):
             return False
         try:
-            return not tail.intact()
+            intact = tail.intact()
+            if intact:
+                tail.learn_head()
         except OSError:
             return False
+        return not intact
 
     def _take_in_missed(self, left: Cursor) -> None:
         """Read rotated files that nobody saw under their first name."""
@@ -334,7 +337,7 @@ class Watch:
 
     def _truncated(self, tail: Tail) -> None:
         """Go on in a copy of what the file held, or count what was not read; read the file as a new source."""
-        path = tail.path
+        path, before = tail.path, tail.cursor()
         copy = open_first(siblings(tail.real_path), self._followed.places, tail.continued_by)
         if copy is not None:
             self._followed.move(tail, *copy, self._now)
@@ -342,8 +345,11 @@ class Watch:
         else:
             self.counts.truncated(path, tail.id, tail.unread)
             self._finish(tail)
+            if tail.unread:
+                self._followed.settled.append(msgspec.structs.replace(tail.cursor(), size=tail.cursor().offset))
             self._followed.leave(path, tail.id)
             self._followed.drop(tail)
+        self._take_in_missed(before)
         self._begin_again(path)
 
     def _begin_again(self, path: str) -> None:
@@ -372,6 +378,14 @@ class Watch:
         if tail.nameless or all(seen.place != tail.place for seen in self._listed.values()):
             log.info("file.finished", path=tail.path, source=tail.id, offset=tail.position)
             self._followed.put_aside(tail, self._now, owed=False)
+
+    def _give_settled(self) -> None:
+        """Have the journal learn, by batches without lines, which losses were counted."""
+        for cursor in self._followed.settled:
+            source = Source(cursor.id, cursor.path, cursor.whole, cursor.after)
+            batch = Batch(self._reading.stream, source, [], [], cursor.offset, self._wall, cursor)
+            self._finished.append((batch, cursor))
+        self._followed.settled.clear()
 
     def _finish(self, tail: Tail) -> None:
         """Give out what waits for more of a file that has no more."""
