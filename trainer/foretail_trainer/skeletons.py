@@ -115,7 +115,7 @@ class Skeleton:
 
 
 @dataclass(slots=True)
-class _Known:
+class Known:
     """A message with digits as 0: its skeleton, its old type, its lines and error-level lines."""
 
     item: int
@@ -152,9 +152,9 @@ class Skeletons:
         self.dropped = 0
         self.lines = 0
         self._old = old
-        self._memo: dict[bytes, _Known] = {}
+        self._memo: dict[bytes, Known] = {}
         self._memo_bytes = 0
-        self._alike: dict[bytes, _Known] = {}
+        self._alike: dict[bytes, Known] = {}
         self._coarse = b""
         self._index: dict[Key, int] = {}
         self._folded: dict[Key, tuple[Skeleton, set[int]]] = {}
@@ -184,7 +184,7 @@ class Skeletons:
                 if known is not None:
                     known.errors += count
 
-    def _like(self, blind: bytes) -> _Known | None:
+    def _like(self, blind: bytes) -> Known | None:
         """What is known of messages that differ from `blind` in long ids only, once enough of them were looked at."""
         self._coarse = _LONG_ID.sub(b"\0", blind)
         if len(self._coarse) == len(blind):
@@ -199,7 +199,7 @@ class Skeletons:
             if row.once is not None:
                 self._folded[row.once.key][0].add(row.once)
 
-    def _new(self, message: bytes, blind: bytes, line: bytes) -> _Known | None:
+    def _new(self, message: bytes, blind: bytes, line: bytes) -> Known | None:
         row = self.masks.row(message.decode("latin-1"))
         index = self._index.get(row.key)
         if index is None:
@@ -216,7 +216,7 @@ class Skeletons:
             folded[0].add(row.once)
             folded[1].add(index)
         old = -1 if self._old is None else self._old(message)
-        known = _Known(index, old)
+        known = Known(index, old)
         self._memo_bytes += len(blind) + 250
         if self._memo_bytes > MEMO_BYTES_MAX:
             self._settle()
@@ -238,6 +238,21 @@ class Skeletons:
         """The messages (digits as 0) the memo holds, the place of their skeleton in `items`, their lines."""
         known = self._memo.values()
         return list(self._memo), [one.item for one in known], [one.count for one in known]
+
+    def known(self) -> list[Known]:
+        """What is known of each of the messages, in the same order."""
+        return list(self._memo.values())
+
+    def forgotten_counts(self) -> list[Skeleton]:
+        """For each of `items`, what was counted of it that the memo no longer holds."""
+        self._settle()
+        rests = [Skeleton(item.key, item.count, item.errors, old=Counter(item.old)) for item in self.items]
+        for known in self._memo.values():
+            rest = rests[known.item]
+            rest.count -= known.count
+            rest.errors -= known.errors
+            rest.old[known.old] -= known.count
+        return rests
 
     def folded(self) -> tuple[list[Skeleton], list[int]]:
         """The skeletons with lists of varying length written once, and for each of `items` its place among them.

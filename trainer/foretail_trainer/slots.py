@@ -178,7 +178,11 @@ class Grouping:
                 continue
             fillers = {key[start:end] for key, start, end in same}
             key, start, end = same[0]
-            if len(fillers) < 2 or _structured(fillers) or (bits := evidence(key, start, end, fillers, self.known)) <= 0:
+            if (
+                len(fillers) < 2
+                or _structured(fillers)
+                or (bits := evidence(key, start, end, fillers, self.known)) <= 0
+            ):
                 continue
             self.known |= fillers - {(VALUE,), (EMPTY,)}
             template = (*key[:start], VALUE, *key[end:])
@@ -248,7 +252,9 @@ class Grouping:
         if form(token) > 0 or (token,) in self.known:
             return True
         return any(
-            spans[place][1] - spans[place][0] == 1 and is_word(member[spans[place][0]]) and form(member[spans[place][0]]) <= 0
+            spans[place][1] - spans[place][0] == 1
+            and is_word(member[spans[place][0]])
+            and form(member[spans[place][0]]) <= 0
             for member, spans in self.templates[target].members.items()
         )
 

@@ -78,7 +78,9 @@ def _safe(parts: list[_Part], strict: bool) -> str:
         except ConfigError:
             continue
         return regex
-    raise ConfigError(f"No safe pattern for {''.join(part.shown for part in parts)[:200]!r}; mask it with --types FILE.")
+    raise ConfigError(
+        f"No safe pattern for {''.join(part.shown for part in parts)[:200]!r}; mask it with --types FILE."
+    )
 
 
 def _wide_as_one(parts: list[_Part]) -> list[_Part]:
