@@ -36,7 +36,7 @@ class Agent(_Section, frozen=True, kw_only=True):
     """`[agent]`.
 
     Attributes:
-        state_dir: journal, spool and learned identity of files.
+        state_dir: journal, spool and learned identity of files; "" = nothing is kept.
         status_socket: where `foretail status` asks; "" = none.
         observe_h: hours after the first start in which incidents are kept back.
         observe_file: while this file exists incidents are kept back.
@@ -47,7 +47,7 @@ class Agent(_Section, frozen=True, kw_only=True):
         watchdog: let the kernel's file events wake the loop; it works without.
     """
 
-    state_dir: Text = "/var/lib/foretail"
+    state_dir: str = "/var/lib/foretail"
     status_socket: str = "/run/foretail/status.sock"
     observe_h: NotNegative = 24.0
     observe_file: str = "/etc/foretail/observe"
@@ -355,7 +355,7 @@ def _check(config: Config, name: str) -> None:
     for source in config.source:
         _check_source(source, streams, name)
     for sink in config.sink:
-        _check_sink(sink, name)
+        _check_sink(sink, config.agent.state_dir, name)
     if sum(isinstance(sink, StdoutSink) for sink in config.sink) > 1:
         raise ConfigError(f"{name}: two sinks write to stdout; keep one.")
     if config.agent.metrics:
@@ -373,9 +373,11 @@ def _check_source(source: Source, streams: list[str], name: str) -> None:
         raise ConfigError(f'{name}: source.address {source.address!r} is a path; use type = "unix".')
 
 
-def _check_sink(sink: Sink, name: str) -> None:
+def _check_sink(sink: Sink, state_dir: str, name: str) -> None:
     if isinstance(sink, ForwardSink | TcpSink) and not sink.address.startswith("unix:"):
         host_port(sink.address, f"{name}: sink.address")
+    if sink.policy == "spool" and not state_dir:
+        raise ConfigError(f'{name}: sink.policy "spool" needs agent.state_dir, where its records wait.')
     if sink.retry_max_s < sink.retry_first_s:
         raise ConfigError(f"{name}: sink.retry_max_s {sink.retry_max_s} is below retry_first_s {sink.retry_first_s}.")
 

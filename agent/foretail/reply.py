@@ -7,7 +7,11 @@ restart is confirmed and not scored again.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import select
 import signal
+import stat
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +34,8 @@ from foretail.telemetry import log
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
 
 class Dialogue:
     """Standard input and output as one inlet and outlet of the loop: each line gets its answer in its turn.
@@ -56,6 +61,8 @@ class Dialogue:
         self._over = ended
         self._replies = Delivery(StdoutSink(name="reply"), StdoutWriter(), wake)
         self._replied = self._sent = 0
+        self._writable = select.poll()
+        self._writable.register(1, select.POLLOUT)
         if isinstance(protocol, Confirmations):
             self._reply([OK])
         self._pipe = PipeInlet(stream, limits, wake, plain=True)
@@ -117,13 +124,52 @@ class Dialogue:
         return Received(received.ticket, batch, chunk) if batch.lines else self.receive()
 
     def _reply(self, answers: list[bytes]) -> None:
-        if answers:
+        if answers and not self._at_once(b"\n".join([*answers, b""])):
             self._replied += 1
             self._replies.send(self._replied, answers)
+
+    def _at_once(self, data: bytes) -> bool:
+        """Write short answers to a reader that waits for them: a change of threads costs more than the line."""
+        if len(data) > select.PIPE_BUF or self._replies.acknowledged() < self._replied:
+            return False
+        if not any(event == select.POLLOUT for _, event in self._writable.poll(0)):
+            return False
+        try:
+            return os.write(1, data) == len(data)  # a pipe that polls writable takes so much whole
+        except OSError:
+            return False
 
 
 def run(options: argparse.Namespace) -> int:
     """`foretail pipe --reply ...`: answer until standard input ends, its reader goes away, or SIGTERM."""
+    with _apart(options.state):
+        return _run(options)
+
+
+@contextlib.contextmanager
+def _apart(state: str | None) -> Iterator[None]:
+    """Keep diagnostics out of the answers: mmexternal gives its program one pipe for both stdout and stderr.
+
+    They go to `foretail.log` in the state directory, or nowhere; the sentence of a ConfigError still goes to rsyslog.
+    """
+    if not os.path.sameopenfile(1, 2) or not stat.S_ISFIFO(os.fstat(1).st_mode):
+        yield
+        return
+    shared = os.dup(2)
+    if state:
+        Path(state).mkdir(parents=True, exist_ok=True)
+    name = str(Path(state) / "foretail.log") if state else os.devnull
+    apart = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    os.dup2(apart, 2)
+    os.close(apart)
+    try:
+        yield
+    finally:
+        os.dup2(shared, 2)
+        os.close(shared)
+
+
+def _run(options: argparse.Namespace) -> int:
     from foretail import service  # noqa: PLC0415  the service calls this module
 
     confirm = options.reply == "omprog"
@@ -163,7 +209,7 @@ def _config(options: argparse.Namespace, *, confirm: bool) -> Config:
     """The configuration that the options mean."""
     stream = {"name": options.stream, "bundle": options.bundle, "include": ["stdin"]}
     table: dict[str, Any] = {
-        "agent": {"state_dir": options.state or ".", "status_socket": "", "observe_h": options.observe / 3600},
+        "agent": {"state_dir": options.state or "", "status_socket": "", "observe_h": options.observe / 3600},
         "stream": [stream | {"emit": options.emit if confirm else "lines"}],
     }
     if confirm:

@@ -61,7 +61,8 @@ def writer(sink: Sink) -> Writer:
 def own_files(config: Config) -> list[str]:
     """Glob patterns of what the agent itself writes: never tailed."""
     paths = [sink.path for sink in config.sink if isinstance(sink, FileSink)]
-    return [*paths, *(f"{path}.*" for path in paths), f"{config.agent.state_dir}/**"]
+    state = [f"{config.agent.state_dir}/**"] if config.agent.state_dir else []
+    return [*paths, *(f"{path}.*" for path in paths), *state]
 
 
 class StdoutWriter:
