@@ -1,0 +1,111 @@
+"""`foretail-train`: argv to command; the exit codes are those of `foretail`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from typing import TYPE_CHECKING
+
+from foretail import __version__
+from foretail.cli import duration, guarded, positive
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; never a traceback for bad input."""
+    options = parser().parse_args(argv)
+    module, _, function = options.command.partition(":")
+
+    def work() -> int:
+        command: Callable[[argparse.Namespace], int] = getattr(
+            importlib.import_module(f"foretail_trainer.{module}"), function
+        )
+        return command(options)
+
+    return guarded("foretail-train", work)
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands of `foretail-train` (DESIGN §8)."""
+    top = argparse.ArgumentParser(
+        prog="foretail-train",
+        description="Turns a normal log into the bundle that foretail's agent runs.",
+        epilog="Start with `foretail-train fit app.log --out bundle`.",
+    )
+    top.add_argument("--version", action="version", version=f"foretail-train {__version__}")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    _fit(commands)
+    _evaluate(commands)
+    types = commands.add_parser("types", help="List the message types of a bundle.", description="List message types.")
+    types.set_defaults(command="commands:types")
+    types.add_argument("bundle", metavar="BUNDLE", help="directory that `fit --out` wrote")
+    report = commands.add_parser("report", help="Render report.html again.", description="Render report.html again.")
+    report.set_defaults(command="commands:render")
+    report.add_argument("bundle", metavar="BUNDLE", help="directory that `fit --out` wrote")
+    return top
+
+
+def _fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    fit = commands.add_parser(
+        "fit",
+        help="Make a bundle from normal logs.",
+        description="Make a bundle from normal logs: message types, a sequence model, thresholds.",
+        epilog="example: foretail-train fit /var/log/app.log* --out app  (writes app/ and app-report/)",
+    )
+    fit.set_defaults(command="commands:fit")
+    fit.add_argument(
+        "files", nargs="*", metavar="FILE", help="normal logs, also .gz, .xz, .zst or -; rotations are joined"
+    )
+    fit.add_argument("--out", required=True, metavar="DIR", help="the bundle; the report goes to DIR-report")
+    fit.add_argument("--name", help="of the bundle (default: that of --out)")
+    fit.add_argument(
+        "--version-number", type=int, default=0, metavar="N", help="of the bundle (default: seconds since 1970)"
+    )
+    log = fit.add_argument_group("what the log looks like")
+    log.add_argument("--format", default="auto", help="header, such as '<Date> <Time> <Level>: <Content>', or auto")
+    log.add_argument("--key", default="auto", help="what joins lines to sessions: a regex, auto or none")
+    log.add_argument("--idle", type=duration, metavar="90s", help="a session ends after so long without a line")
+    log.add_argument("--types", metavar="FILE", help="edits of message types: merge, split, rename, pattern, mask")
+    log.add_argument(
+        "--exclude", metavar="FILE", help="suspects.jsonl, less what was normal after all: not learned from"
+    )
+    log.add_argument("--base", metavar="BUNDLE", help="an older bundle, whose type ids are kept")
+    log.add_argument("--sequences", metavar="FILE", help="sessions as integer ids (`count<TAB>ids`) instead of logs")
+    net = fit.add_argument_group("the model")
+    net.add_argument("--cell", choices=("lstm", "gru", "rnn"), default="lstm")
+    net.add_argument("--layers", type=int, default=1, metavar="N")
+    net.add_argument("--window", type=int, default=10, metavar="C", help="events of context (default 10)")
+    net.add_argument("--units", type=int, default=64, metavar="U")
+    net.add_argument("--smoothing", type=float, default=0.0, help="label smoothing")
+    net.add_argument("--dropout", type=float, default=0.0)
+    net.add_argument("--seed", type=int, default=0)
+    net.add_argument("--types-only", action="store_true", help="message types without a model")
+    alarm = fit.add_argument_group("how many false alerts")
+    rate = alarm.add_mutually_exclusive_group()
+    rate.add_argument("--false-alert-rate", type=positive, metavar="A", help="per session (or block of 100 lines)")
+    rate.add_argument("--false-alerts-per-week", type=positive, metavar="D", help="per host and stream (default 1)")
+    alarm.add_argument("--hosts", type=int, default=0, metavar="N", help="hosts the log came from (default: files)")
+
+
+def _evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="How well a bundle finds labelled anomalies.",
+        description="Precision, recall, F1 with intervals, per detector and beside baselines.",
+        epilog="example: foretail-train evaluate --bundle hdfs --labels labels.csv hdfs.log.xz",
+    )
+    evaluate.set_defaults(command="commands:evaluate")
+    evaluate.add_argument("--bundle", required=True, metavar="DIR")
+    evaluate.add_argument("--labels", metavar="CSV", help="session,label with label Normal or Anomaly")
+    evaluate.add_argument("--normal", metavar="TSV", help="normal sessions as ids, with --abnormal")
+    evaluate.add_argument("--abnormal", metavar="TSV", help="anomalous sessions as ids")
+    evaluate.add_argument("--train", metavar="TSV", help="the training sessions, for the baselines")
+    evaluate.add_argument("--out", metavar="DIR", help="write evaluate.html and evaluate.json there")
+    evaluate.add_argument("files", nargs="*", metavar="FILE")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

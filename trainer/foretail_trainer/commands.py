@@ -1,0 +1,120 @@
+"""The commands of `foretail-train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from foretail import bundle as bundles
+from foretail.errors import ConfigError
+from foretail_trainer import calibrate, learn, present, report
+from foretail_trainer.fit import Plan
+from foretail_trainer.stages import Stages
+
+if TYPE_CHECKING:
+    import argparse
+
+    from foretail_trainer.learn import Learned
+
+
+def fit(options: argparse.Namespace) -> int:
+    """`foretail-train fit`: a bundle, its report, and a closing table."""
+    if bool(options.files) == bool(options.sequences):
+        raise ConfigError("give either log files or --sequences FILE")
+    if not 1 <= options.window <= 128 or not 1 <= options.units <= 1024 or not 1 <= options.layers <= 4:
+        raise ConfigError("--window takes 1 to 128, --units 1 to 1024, --layers 1 to 4")
+    with Stages() as stages:
+        learned = learn.fit(
+            learn.Options(
+                out=options.out,
+                files=tuple(options.files),
+                sequences=options.sequences or "",
+                name=options.name or "",
+                version=options.version_number,
+                format=options.format,
+                key=options.key,
+                idle_s=options.idle or 0.0,
+                types_file=options.types or "",
+                exclude=options.exclude or "",
+                base=options.base or "",
+                cell=options.cell,
+                layers=options.layers,
+                window=options.window,
+                units=options.units,
+                plan=Plan(smoothing=options.smoothing, dropout=options.dropout),
+                rate=options.false_alert_rate,
+                per_week=options.false_alerts_per_week or calibrate.ALERTS_PER_WEEK,
+                hosts=options.hosts,
+                seed=options.seed,
+                types_only=options.types_only,
+            ),
+            stages,
+        )
+        with stages.stage("report"):
+            page = report.write(present.report_data(learned), report_folder(options.out))
+    stages.console.print(closing(learned))
+    for note in learned.notes:
+        stages.console.print(f"note: {note}", highlight=False, markup=False)
+    stages.console.print(f"bundle {options.out}, report {page}", highlight=False, markup=False)
+    return 0
+
+
+def types(options: argparse.Namespace) -> int:
+    """`foretail-train types`: the message types of a bundle."""
+    bundle = bundles.read(options.bundle)
+    total = max(1, sum(pattern.support for pattern in bundle.patterns))
+    table = Table("type", "type_id", "lines", "share", "template", box=None)
+    for pattern in sorted(bundle.patterns, key=lambda pattern: -pattern.support):
+        marks = " ".join(name for name in ("rare", "end", "error") if getattr(pattern, name))
+        shown = escape(pattern.template) + (f"  [dim]({marks})[/dim]" if marks else "")
+        table.add_row(pattern.type, pattern.type_id, f"{pattern.support:,}", f"{pattern.support / total:.2%}", shown)
+    Console().print(table)
+    return 0
+
+
+def render(options: argparse.Namespace) -> int:
+    """`foretail-train report`: report.html again, from its data."""
+    folder = report_folder(options.bundle)
+    page = report.write(report.read(folder), folder)
+    Console(stderr=True).print(str(page), highlight=False)
+    return 0
+
+
+def report_folder(out: str) -> Path:
+    """`DIR-report` beside the bundle `DIR`: what must not go with it."""
+    path = Path(out)
+    return path.with_name(path.resolve().name + "-report")
+
+
+def closing(learned: Learned) -> Table:
+    """What a person wants to know at the end of a fit."""
+    bundle = learned.bundle
+    assert bundle is not None  # noqa: S101 - our own bug
+    manifest, calibration = bundle.manifest, bundle.manifest.calibration
+    table = Table(show_header=False, box=None)
+    table.add_row("bundle", f"{manifest.name}, version {manifest.version}")
+    table.add_row("lines", f"{learned.lines:,}, {learned.untyped / max(1, learned.lines):.2%} untyped")
+    table.add_row("header", manifest.format.name)
+    rare = sum(pattern.rare for pattern in learned.patterns)
+    table.add_row("message types", f"{len(learned.patterns)}, {rare} of them rare")
+    errors = sum(pattern.error for pattern in learned.patterns)
+    if errors:
+        table.add_row("", f"{errors} types are error messages that the training log holds: see the report")
+    table.add_row("key", escape(present.key_words(learned)))
+    if learned.sessions is not None:
+        table.add_row(
+            "sessions", f"{int(learned.sessions.weight.sum()):,}, over after {manifest.idle_s:,.0f} s of silence"
+        )
+    if calibration:
+        week = calibration.alpha * calibration.units_per_day * 7
+        rate = f"{calibration.alpha:.3g} a {calibration.unit}" + (f", {week:.2g} a week and host" if week else "")
+        table.add_row("false alerts", rate)
+        how = "extrapolated: the log is too short to certify this rate" if calibration.extrapolated else "certified"
+        certified = learned.calibrated.certified if learned.calibrated else 0.0
+        table.add_row("threshold", f"{calibration.threshold:.2f} bits, {how} (it certifies {certified:.2g})")
+    table.add_row("time", f"{learned.seconds:.1f} s")
+    return table

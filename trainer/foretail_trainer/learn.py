@@ -1,0 +1,276 @@
+"""From normal logs to a bundle: the order of the trainer's steps."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from foretail import bundle as bundles
+from foretail.errors import ConfigError
+from foretail.formats import detect, parse_format
+from foretail.model import SequenceModel
+from foretail.patterns import Matcher
+from foretail.schema import FIRST, Format, KeyRule, Pattern, Patterns
+from foretail_trainer import calibrate, crossfit, export, mine, pack, reading, sequences, training
+from foretail_trainer.fit import Plan
+from foretail_trainer.network import Shape
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from foretail.bundle import Bundle
+    from foretail_trainer.calibrate import Calibrated
+    from foretail_trainer.export import Agreement
+    from foretail_trainer.findings import SuspectRow
+    from foretail_trainer.fit import Epoch, Fitted
+    from foretail_trainer.keys import Discovery
+    from foretail_trainer.mine import Mined
+    from foretail_trainer.sequences import Sessions
+    from foretail_trainer.stages import Stages
+    from foretail_trainer.windows import Windows
+
+DETECT_LINES = 5_000
+"""Lines that tell the header format."""
+KEY_LINES = 60_000
+"""Lines that candidates for the session key are compared on."""
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What `fit` is told.
+
+    Attributes:
+        out: directory of the bundle.
+        files: of logs; or `sequences`: sessions as ids.
+        name, version: of the bundle; 0 = seconds since 1970.
+        format, key: as on the command line.
+        idle_s: 0 = from the data.
+        types_file, exclude, base: paths, "" = none.
+        shape: of the network; its vocabulary is set here.
+        plan: of the training.
+        budget: of false alerts.
+        hosts: the log came from; 0 = as many as files.
+        seed: of everything random.
+        types_only: no model.
+    """
+
+    out: str
+    files: tuple[str, ...] = ()
+    sequences: str = ""
+    name: str = ""
+    version: int = 0
+    format: str = "auto"
+    key: str = "auto"
+    idle_s: float = 0.0
+    types_file: str = ""
+    exclude: str = ""
+    base: str = ""
+    cell: str = "lstm"
+    layers: int = 1
+    window: int = 10
+    units: int = 64
+    plan: Plan = Plan()
+    rate: float | None = None
+    per_week: float = calibrate.ALERTS_PER_WEEK
+    hosts: int = 0
+    seed: int = 0
+    types_only: bool = False
+
+
+@dataclass(slots=True)
+class Learned:
+    """Everything a fit found; what is absent was not asked for. The report is made of it."""
+
+    options: Options
+    format: Format
+    key: KeyRule
+    patterns: tuple[Pattern, ...]
+    lines: int
+    digest: str
+    hosts: int
+    untyped: int
+    sample: list[bytes] = field(default_factory=list)
+    mined: Mined | None = None
+    discovery: Discovery | None = None
+    sessions: Sessions | None = None
+    calibrated: Calibrated | None = None
+    fitted: Fitted | None = None
+    agreement: Agreement | None = None
+    judged: Windows | None = None
+    curve: list[Epoch] = field(default_factory=list)
+    models: dict[str, bytes] = field(default_factory=dict)
+    bundle: Bundle | None = None
+    seconds: float = 0.0
+    suspects: list[SuspectRow] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def fit(options: Options, stages: Stages) -> Learned:
+    """Make a bundle from logs, or from sequences.
+
+    Args:
+        options: what to do.
+        stages: is told of each step and its progress.
+
+    Raises:
+        ConfigError: the input, an option, or the export gate.
+    """
+    began = time.monotonic()
+    if options.sequences:
+        learned = _from_sequences(options, stages)
+    else:
+        with reading.kept(options.files) as paths:
+            learned = _from_logs(options, paths, stages)
+    if not options.types_only:
+        _model(learned, stages)
+    with stages.stage("bundle"):
+        learned.bundle = pack.pack(learned)
+    learned.seconds = time.monotonic() - began
+    return learned
+
+
+def _from_logs(options: Options, paths: Sequence[str], stages: Stages) -> Learned:
+    sample = reading.sample(paths, KEY_LINES)
+    form = detect(sample[:DETECT_LINES]) if options.format == "auto" else parse_format(options.format)
+    size = sum(Path(path).stat().st_size for path in paths)
+    base = Patterns(1, bundles.read(options.base).patterns) if options.base else None
+    with stages.stage("message types", size) as progress:
+        mined = mine.mine(reading.batches(paths, progress), form, seed=options.seed, base=base)
+    discovery = None
+    if options.key == "auto":
+        from foretail_trainer import keys  # noqa: PLC0415
+
+        with stages.stage("session key"):
+            discovery = keys.discover(sample, Matcher(mined.patterns, form, KeyRule()), form)
+            key = discovery.rule
+    elif options.key == "none":
+        key = KeyRule()
+    elif options.key in form.fields:
+        key = KeyRule(kind="field", field=options.key, endless=True)
+    else:
+        key = KeyRule(kind="search", regex=options.key)
+    with stages.stage("typing", size) as progress:
+        lines = reading.read(paths, Matcher(mined.patterns, form, key), progress)
+    vocabulary = FIRST + len(mined.patterns)
+    sessions = sequences.sessions(
+        lines.ids,
+        lines.keys,
+        lines.times,
+        vocabulary=vocabulary,
+        source=lines.host,
+        endless=key.endless,
+        idle_s=options.idle_s,
+    )
+    if not len(sessions):
+        raise ConfigError(f"no line holds the session key {options.key!r}; try --key auto or --key none")
+    patterns = tuple(
+        msgspec.structs.replace(pattern, end=bool(sessions.ends is not None and sessions.ends[number]))
+        for number, pattern in enumerate(mined.patterns, FIRST)
+    )
+    return Learned(
+        options,
+        form,
+        key,
+        patterns,
+        lines=len(lines.ids),
+        digest=lines.digest,
+        hosts=options.hosts or lines.hosts,
+        untyped=int((lines.ids < FIRST).sum()),
+        sample=sample,
+        mined=mined,
+        discovery=discovery,
+        sessions=sessions,
+        notes=list(mined.notes),
+    )
+
+
+def _from_sequences(options: Options, stages: Stages) -> Learned:
+    with stages.stage("sequences"):
+        sessions, names = sequences.read_sequences(options.sequences)
+    support = np.bincount(sessions.ids, np.repeat(sessions.weight, sessions.stops - sessions.starts))
+    patterns = tuple(
+        Pattern(1, number + 1, pack.type_id(name), name, name, number, int(support[number + FIRST]))
+        for number, name in enumerate(names)
+    )
+    patterns = tuple(msgspec.structs.replace(p, rare=p.support < mine.RARE) for p in patterns)
+    lines = int(support.sum())
+    digest = pack.digest(Path(options.sequences).read_bytes())
+    return Learned(
+        options,
+        Format(),
+        KeyRule(kind="search", regex=r"\S+"),
+        patterns,
+        lines=lines,
+        digest=digest,
+        hosts=options.hosts or 1,
+        untyped=0,
+        sessions=sessions,
+        notes=["calibrated on a seeded, stratified deal of the sessions: they carry no time"],
+    )
+
+
+def _model(learned: Learned, stages: Stages) -> None:
+    """Cross-fit, calibrate, fit on all, export, and pass the gate."""
+    options, sessions = learned.options, learned.sessions
+    assert sessions is not None  # noqa: S101 - our own bug
+    vocabulary = FIRST + len(learned.patterns)
+    if options.cell not in {"lstm", "gru", "rnn"}:
+        raise ConfigError(f"--cell {options.cell!r} is unknown; use lstm, gru or rnn")
+    shape = Shape(options.cell, options.layers, options.units, options.window, vocabulary)  # type: ignore[arg-type]
+    excluded = pack.excluded(options.exclude)
+    if excluded and sessions.keys:
+        keep = np.array([key.decode("utf-8", "replace") not in excluded for key in sessions.keys])
+        learned.notes.append(f"{int((~keep).sum())} sessions were struck by --exclude")
+        sessions = learned.sessions = sessions.rows(keep)
+    with stages.stage("calibration", crossfit.FOLDS) as progress:
+        done = 0
+
+        def fold(now: int, _all: int) -> None:
+            nonlocal done
+            progress(now - done)
+            done = now
+
+        held = crossfit.cross_fit(
+            sessions,
+            crossfit.deal(sessions, options.seed),
+            training.fitter(shape, options.plan),
+            window=options.window,
+            vocabulary=vocabulary,
+            seed=options.seed,
+            progress=fold,
+        )
+        budget = calibrate.Budget(options.rate, options.per_week, learned.hosts)
+        learned.calibrated = calibrate.calibrate(sessions, held, vocabulary=vocabulary, budget=budget)
+    with stages.stage("model", options.plan.steps) as progress:
+        at = 0
+
+        def step(epoch: Epoch) -> None:
+            nonlocal at
+            progress(epoch.step - at)
+            at = epoch.step
+            learned.curve.append(epoch)
+
+        fitted, judge = training.fit_network(sessions, shape, options.plan, seed=options.seed, progress=step)
+    learned.fitted, learned.judged = fitted, judge
+    with stages.stage("export"):
+        threshold = learned.calibrated.calibration.threshold
+        weights = fitted.weights
+        b1, b64 = export.export(weights, 1), export.export(weights, 64)
+        learned.agreement = export.gate(b1, b64, weights, judge, (threshold,))
+        learned.models = {"sequence.b1.tflite": b1, "sequence.b64.tflite": b64}
+
+
+def model_of(learned: Learned) -> SequenceModel | None:
+    """The exported model as the agent runs it."""
+    if not learned.models:
+        return None
+    return SequenceModel(
+        learned.models["sequence.b1.tflite"],
+        learned.models["sequence.b64.tflite"],
+        window=learned.options.window,
+        vocabulary=FIRST + len(learned.patterns),
+    )
