@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from foretail.headers import LEVELS, named
 from foretail.induction import induce
-from foretail.records import LEVEL_NAMES, MESSAGE_NAMES, TIME_NAMES, logfmt_pairs, scalar
+from foretail.records import LEVEL_NAMES, MESSAGE_NAMES, TIME_NAMES, cri_layer, docker_layer, logfmt_pairs, scalar
 from foretail.schema import Format
-from foretail.stamps import SHAPES
-from foretail.trial import Rule
+from foretail.stamps import SHAPES, Clock
+from foretail.trial import Budget, Rule
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-from time import perf_counter
+    from collections.abc import Iterator, Sequence
 
 LINE_BYTES = 4096
 SAMPLE_MAX = 2000
 SHARE_MIN = 0.6
 """Share of the sample's lines a format must match; the rest may be continuation lines."""
+FIELDS_MAX = 64
+_LEVEL_WORDS = frozenset(word.encode() for word in LEVELS.split("|")) | set(b"T D I N W E F C V".split())
 _NAMED = ("rfc5424", "klog", "combined", "nginx_error", "apache_error", "android", "logcat", "python_basic")
 _SYSLOG = re.compile(
     rf"(?:<\d{{1,3}}>)?(?:{SHAPES['rfc3164']}|(?P<iso>{SHAPES['iso8601']})) (?!(?i:{LEVELS})\b)(?P<host>[\w.:@/-]+)"
@@ -69,43 +70,100 @@ def _named(lines: Sequence[bytes]) -> Format | None:
 
 
 def _share(form: Format, lines: Sequence[bytes]) -> float:
-    rule = Rule(form.header)
-    return sum(rule.fullmatch(line, perf_counter() + 1.0) is not None for line in lines) / max(len(lines), 1)
+    rule, budget = Rule(form.header), Budget(1.0)
+    return sum(rule.fullmatch(line, budget.restart()) is not None for line in lines) / max(len(lines), 1)
 
 
 def _record(lines: Sequence[bytes]) -> Format | None:
-    objects = []
-    for line in lines:
-        if line.lstrip().startswith(b"{"):
-            try:
-                value = msgspec.json.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                continue
-            if isinstance(value, dict):
-                objects.append(value)
-    if len(objects) >= SHARE_MIN * len(lines):
-        return _json(objects)
+    need = SHARE_MIN * len(lines)
+    layers = [layer for line in lines if (layer := cri_layer(line)) is not None]
+    if len(layers) >= need:
+        return _wrapper("cri", [layer.message for layer in layers])
+    layers = [layer for line in lines if (layer := docker_layer(line)) is not None]
+    if len(layers) >= need:
+        return _wrapper("docker", [layer.message for layer in layers])
+    objects = [found for line in lines if (found := _object(line))]
+    if len(objects) >= need:
+        return _fielded("json", objects)
+    pairs = [logfmt_pairs(line) for line in lines]
+    pairs = [found for found, line in zip(pairs, lines, strict=True) if len(found) > 1 and _covers(found, line)]
+    if len(pairs) >= need:
+        return _fielded("logfmt", [{key.decode(): value for key, value in found.items()} for found in pairs])
     return None
 
 
-def _json(objects: Sequence[dict[str, object]]) -> Format | None:
-    if all({"log", "stream", "time"} == set(item) for item in objects):
-        inner = detect([str(item["log"]).rstrip("\r\n").encode() for item in objects])
-        return Format(kind="docker", name="docker", fields=("stream", *inner.fields), level=inner.level, inner=inner)
-    share = SHARE_MIN * len(objects)
+def _wrapper(kind: Literal["cri", "docker"], messages: Sequence[bytes]) -> Format:
+    inner = detect(messages)
+    return Format(
+        kind=kind, name=f"{kind} ({inner.name})", fields=("stream", *inner.fields), level=inner.level, inner=inner
+    )
 
-    def most(names: Sequence[str]) -> str | None:
-        return next(
-            (name for name in names if sum(scalar(item.get(name)) is not None for item in objects) >= share), None
-        )
 
-    message = most(MESSAGE_NAMES)
+def _covers(pairs: dict[bytes, bytes], line: bytes) -> bool:
+    return sum(len(key) + len(value) + 2 for key, value in pairs.items()) >= 0.7 * len(line)
+
+
+def _object(line: bytes) -> dict[str, bytes]:
+    """The scalars of a JSON object by dotted path; empty for anything else."""
+    if line.lstrip()[:1] != b"{":
+        return {}
+    try:
+        value = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+    return dict(_flat(value, "", 3)) if isinstance(value, dict) else {}
+
+
+def _flat(record: dict[str, object], path: str, depth: int) -> Iterator[tuple[str, bytes]]:
+    for name, value in record.items():
+        if isinstance(value, dict) and depth > 1:
+            yield from _flat(value, f"{path}{name}.", depth - 1)
+        elif (text := scalar(value)) is not None:
+            yield path + name, text
+
+
+def _fielded(kind: Literal["json", "logfmt"], records: Sequence[dict[str, bytes]]) -> Format | None:
+    """Which field is the message, the stamp, the level: by name if a usual one is there, else by what it holds."""
+    columns: dict[str, list[bytes]] = {}
+    for record in records:
+        for name, value in record.items():
+            columns.setdefault(name, []).append(value)
+    common = {name: values for name, values in columns.items() if len(values) >= SHARE_MIN * len(records)}
+    time = _by_name(TIME_NAMES, [name for name in common if _are_stamps(common[name])])
+    level = _by_name(LEVEL_NAMES, [name for name in common if _are_levels(common[name])])
+    rest = [name for name in common if name not in {time, level}]
+    message = next((name for name in MESSAGE_NAMES if name in rest), None) or _wordiest(rest, common)
     if message is None:
         return None
-    time, level = most(TIME_NAMES), most(LEVEL_NAMES)
-    names = dict.fromkeys(name for item in objects for name, value in item.items() if scalar(value) is not None)
-    fields = tuple(name for name in names if name not in {message, time, level})
-    return Format(kind="json", name="json", message=message, time=time, level=level, fields=fields)
+    fields = tuple(name for name in columns if name not in {message, time, level})
+    return Format(kind=kind, name=kind, message=message, time=time, level=level, fields=fields[:FIELDS_MAX])
 
 
-_ = logfmt_pairs
+def _by_name(names: Sequence[str], found: Sequence[str]) -> str | None:
+    return next((name for name in names if name in found), found[0] if found else None)
+
+
+def _wordiest(names: Sequence[str], columns: dict[str, list[bytes]]) -> str | None:
+    """The field with most words; None if none has two on average."""
+    words = {name: sum(len(value.split()) for value in columns[name]) / len(columns[name]) for name in names}
+    return max((name for name in names if words[name] >= 2), key=words.__getitem__, default=None)
+
+
+def _are_stamps(values: Sequence[bytes]) -> bool:
+    clock = Clock(reference=4e9)
+    return all(clock.time(value) > 5e8 for value in values[:50])
+
+
+def _are_levels(values: Sequence[bytes]) -> bool:
+    kinds = {value.strip().upper() for value in values}
+    if kinds <= _LEVEL_WORDS:
+        return True
+    return all(kind.isdigit() for kind in kinds) and {int(kind) for kind in kinds} <= {
+        *range(8),
+        10,
+        20,
+        30,
+        40,
+        50,
+        60,
+    }

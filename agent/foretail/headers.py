@@ -40,9 +40,10 @@ _NAMED = {
     r"(?:\[pid (?P<pid>\d+)(?::tid (?P<tid>\d+))?\]\s++)?(?:\[client (?P<client>[^\]]*)\]\s++)?" + CONTENT,
     "android": rf"(?P<time>{SHAPES['monthday']})\s++(?P<pid>\d+)\s++(?P<tid>\d+)\s++(?P<level>[VDIWEFAS])\s++"
     r"(?P<component>[^\s:]*(?: [^\s:]+){0,3})\s*+:\s++" + CONTENT,
-    "logcat": rf"(?:(?P<time>{SHAPES['monthday']})\s++)?(?P<level>[VDIWEFAS])/(?P<component>[^\n(]*)\(\s*+(?P<pid>\d+)\):\s++"
-    + CONTENT,
-    "log4j": rf"\[?(?P<time>{_ANY_TIME})\]?[\s,:|-]++(?:\[(?P<before>[^\]]*)\]\s++)?\[?(?P<level>(?i:{LEVELS}))\]?:?\s++"
+    "logcat": rf"(?:(?P<time>{SHAPES['monthday']})\s++)?(?P<level>[VDIWEFAS])/"
+    r"(?P<component>[^\n(]*)\(\s*+(?P<pid>\d+)\):\s++" + CONTENT,
+    "log4j": rf"\[?(?P<time>{_ANY_TIME})\]?[\s,:|-]++(?:\[(?P<before>[^\]]*)\]\s++)?"
+    rf"\[?(?P<level>(?i:{LEVELS}))\]?:?\s++"
     r"(?:\[(?P<thread>[^\]]*)\]\s++)?(?:(?P<logger>[\w.$/-]+)(?:\s++-\s++|:\s++))?" + CONTENT,
     "python": rf"(?P<time>{_ISO})[\s:-]++(?P<logger>[\w.]+)[\s:-]++(?P<level>(?i:{LEVELS}))[\s:-]++" + CONTENT,
     "python_basic": rf"(?P<level>{LEVELS}):(?P<logger>[^\s:]+):" + CONTENT,

@@ -7,8 +7,7 @@ digit; so skeletons are memoised, and only new ones meet the patterns.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from operator import getitem, itemgetter
-from time import perf_counter
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,17 +17,22 @@ from foretail.errors import ConfigError
 from foretail.memo import Memo
 from foretail.records import Record, decoder, is_error
 from foretail.stamps import Clock
-from foretail.trial import SKELETON, Found, Rule, Spans, Trial, header
+from foretail.trial import SKELETON, Budget, Found, Rule, Spans, Trial, header
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from foretail.schema import Format, KeyRule, Pattern
 
+_part: Callable[[bytes, slice], bytes] = bytes.__getitem__
 _ABSENT = slice(0, 0)
 _NO_GROUPS: dict[str, slice] = {}
 _COST, _COST_CAPTURE = 420, 130
 """Bytes of a memo entry beside its skeleton, and of each capture in it (measured by tests/bench/bench_match.py)."""
+
+
+_LONG_MEAN = 2048
+"""Mean bytes of a line from which a batch is looked through for huge ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +41,13 @@ class MatchLimits:
 
     Attributes:
         entries, bytes: of the memo; bytes are estimated.
-        timeout_s: for all patterns on one line; then it is type 0 and counted.
+        timeout_s: CPU seconds for all patterns on one line; then it is type 0 and counted.
         line_bytes_max: longer lines are cut for matching.
     """
 
     entries: int = 100_000
     bytes: int = 16 << 20
-    timeout_s: float = 0.05
+    timeout_s: float = 0.025
     line_bytes_max: int = 1 << 16
 
 
@@ -114,7 +118,7 @@ class Matcher:
     def __init__(
         self,
         patterns: Sequence[Pattern],
-        format: Format,
+        format: Format,  # noqa: A002 - the domain's word
         key: KeyRule,
         limits: MatchLimits | None = None,
     ) -> None:
@@ -124,11 +128,13 @@ class Matcher:
         self.stats = MatchStats()
         self.clock = Clock(zone=format.zone)
         self._trial = Trial([p.regex for p in self.patterns], [f"{p.type} ({p.template})" for p in self.patterns])
+        self._budget = Budget(self.limits.timeout_s)
         self._memo: Memo[_Entry] = Memo(self.limits.entries, self.limits.bytes, _cost)
         self._header = Rule(format.header, "header") if format.kind == "text" and format.header else None
         raw = format.kind == "text" and (self._header is None or self._header.blind)
         self._decode = None if raw else decoder(format, lambda text: header(text, self.limits.timeout_s))
         self._varies = False
+        self._levels: dict[bytes, tuple[bool, bool]] = {}
         if self._header is not None and "content" not in self._header.groups:
             raise ConfigError("the header has no group 'content'; name the message part (?P<content>...)")
         wanted = {"time", format.level, key.field}
@@ -147,7 +153,12 @@ class Matcher:
             self.clock.reference = now
         records = None if self._decode is None else list(map(self._decode, lines))
         texts = lines if records is None else [record.message for record in records]
-        entries = self._entries(texts)
+        joined = b"\n".join(texts)
+        if len(joined) > _LONG_MEAN * (len(texts) + 16):  # a huge line is cut before its skeleton is made
+            self.stats.cut += sum(len(text) > self.limits.line_bytes_max for text in texts)
+            texts = [text[: self.limits.line_bytes_max] for text in texts]
+            joined = b"\n".join(texts)
+        entries = self._entries(texts, joined)
         if self._varies:
             entries = [
                 entry if entry[5] is None and entry[3] is not None else self._settle(entry, text)
@@ -156,7 +167,7 @@ class Matcher:
         index = np.fromiter(map(_INDEX, entries), np.int32, len(entries))
         self.stats.untyped += int(np.count_nonzero(index < 0))
         if records is None:
-            stamps = list(map(getitem, texts, map(_TIME, entries)))
+            stamps = list(map(_part, texts, map(_TIME, entries)))
             errors = np.fromiter(map(_ERROR, entries), np.bool_, len(entries))
         else:
             stamps = [record.time for record in records]
@@ -167,13 +178,13 @@ class Matcher:
         """What the patterns see of `line`: header stripped or record decoded, cut, no trailing white space."""
         text = (line if self._decode is None else self._decode(line).message)[: self.limits.line_bytes_max]
         try:
-            _, start, end = self._open(text, perf_counter() + self.limits.timeout_s)
+            _, start, end = self._open(text, self._budget.restart())
         except TimeoutError:
             return text
         return text[start:end]
 
-    def _entries(self, texts: Sequence[bytes]) -> list[_Entry]:
-        skeletons = _skeletons(texts)
+    def _entries(self, texts: Sequence[bytes], joined: bytes) -> list[_Entry]:
+        skeletons = _skeletons(texts, joined)
         found = list(map(self._memo.get, skeletons))
         missed = 0
         place = -1
@@ -201,7 +212,7 @@ class Matcher:
             self.stats.cut += 1
             text = text[: self.limits.line_bytes_max]
         try:
-            entry, common = self._look(text, perf_counter() + self.limits.timeout_s)
+            entry, common = self._look(text, self._budget.restart())
         except TimeoutError:
             self.stats.timeouts += 1
             return _lost(len(text)), False
@@ -209,23 +220,22 @@ class Matcher:
             self._memo.put(skeleton, common)
         return entry, False
 
-    def _look(self, text: bytes, deadline: float) -> tuple[_Entry, _Entry | None]:
+    def _look(self, text: bytes, budget: Budget) -> tuple[_Entry, _Entry | None]:
         """The entry of a text nobody has seen, and that of its skeleton unless the memo pauses.
 
-        Header, patterns, key; TimeoutError after `deadline`.
+        Header, patterns, key; TimeoutError when `budget` is spent.
         """
-        groups, start, end = self._open(text, deadline)
+        groups, start, end = self._open(text, budget)
         message = text[start:end]
-        key = self._find_key(message, start, groups, deadline)
+        key = self._find_key(message, start, groups, budget)
         time = groups.get("time", _ABSENT)
         level = groups.get(self.format.level or "", _ABSENT)
-        level_text = text[level]
-        digits = level_text.translate(None, b"0123456789") != level_text
-        error, place = is_error(level_text), _place(start, end)
+        error, digits = self._level(text[level]) if level is not _ABSENT else (False, False)
+        place = _place(start, end)
         if self._memo.paused:
-            found = self._trial.first(message, deadline)
+            found = self._trial.first(message, budget)
             return (found[0], key, time, error, _shift(found[1], start), None, place, level), None
-        found, common = self._trial.survey(message, deadline)
+        found, common = self._trial.survey(message, budget)
         entry = (found[0], key, time, error, _shift(found[1], start), None, place, level)
         if not common[2] and not digits:
             return entry, entry
@@ -234,11 +244,20 @@ class Matcher:
         spans = entry[4] if again is None else _shift(common[1], start)
         return entry, (common[0], key, time, None if digits else error, spans, again, place, level)
 
-    def _open(self, text: bytes, deadline: float) -> tuple[dict[str, slice], int, int]:
+    def _level(self, text: bytes) -> tuple[bool, bool]:
+        """Whether a level is error or worse, and whether its digits say so (then each line is asked)."""
+        known = self._levels.get(text)
+        if known is None:
+            known = is_error(text), text.translate(None, b"0123456789") != text
+            if len(self._levels) < 1000:
+                self._levels[text] = known
+        return known
+
+    def _open(self, text: bytes, budget: Budget) -> tuple[dict[str, slice], int, int]:
         """Places of the header's groups, start and end of the message."""
         if self._header is None or self._decode is not None:
             return _NO_GROUPS, 0, len(text.rstrip())
-        spans = self._header.fullmatch(text, deadline)
+        spans = self._header.fullmatch(text, budget)
         if spans is None:
             return _NO_GROUPS, 0, len(text.rstrip())
         groups = {name: _place(*spans[number]) for name, number in self._wanted if spans[number][0] >= 0}
@@ -246,12 +265,12 @@ class Matcher:
         start = max(start, 0)
         return groups, start, start + len(text[start : max(end, 0)].rstrip())
 
-    def _find_key(self, message: bytes, start: int, groups: dict[str, slice], deadline: float) -> slice:
+    def _find_key(self, message: bytes, start: int, groups: dict[str, slice], budget: Budget) -> slice:
         if self._key.kind == "field":
             return groups.get(self._key.field or "", _ABSENT)
         if self._key_rule is None or not self._key_rule.blind:
             return _ABSENT
-        return _key_place(self._key_rule.search(message, deadline), start)
+        return _key_place(self._key_rule.search(message, budget), start)
 
     def _keys(
         self, texts: Sequence[bytes], entries: Sequence[_Entry], records: list[Record] | None
@@ -260,15 +279,15 @@ class Matcher:
             return None
         if records is not None and self._key.kind == "field":
             return [record.fields.get(self._key.field or "", b"") for record in records]
-        if self._key_rule is None or self._key_rule.blind:
-            return list(map(getitem, texts, map(_KEY, entries)))
-        return [self._search_key(text[entry[6]]) for text, entry in zip(texts, entries, strict=True)]
+        rule = self._key_rule
+        if rule is None or rule.blind:
+            return list(map(_part, texts, map(_KEY, entries)))
+        return [self._search_key(rule, text[entry[6]]) for text, entry in zip(texts, entries, strict=True)]
 
-    def _search_key(self, message: bytes) -> bytes:
+    def _search_key(self, rule: Rule, message: bytes) -> bytes:
         """A key whose rule looks at digits is searched in every line."""
-        assert self._key_rule is not None
         try:
-            return message[_key_place(self._key_rule.search(message, perf_counter() + self.limits.timeout_s), 0)]
+            return message[_key_place(rule.search(message, self._budget.restart()), 0)]
         except TimeoutError:
             self.stats.timeouts += 1
             return b""
@@ -280,7 +299,7 @@ class Matcher:
             error = is_error(text[level])
         if again is not None:
             try:
-                found = self._trial.settle(again, text[message], perf_counter() + self.limits.timeout_s)
+                found = self._trial.settle(again, text[message], self._budget.restart())
                 if found is not again:
                     place, spans = found[0], _shift(found[1], message.start)
             except TimeoutError:
@@ -289,12 +308,12 @@ class Matcher:
         return (place, key, time, error, spans, None, message, level)
 
 
-def _skeletons(texts: Sequence[bytes]) -> list[bytes]:
+def _skeletons(texts: Sequence[bytes], joined: bytes) -> list[bytes]:
     """Each text with its digits as 0; arithmetic on all bytes at once beats bytes.translate by a third (measured)."""
-    joined = np.frombuffer(b"\n".join(texts), np.uint8)
-    above = joined - np.uint8(0x30)
+    table = np.frombuffer(joined, np.uint8)
+    above = table - np.uint8(0x30)
     above *= above < np.uint8(10)
-    skeletons = (joined - above).tobytes().split(b"\n")
+    skeletons = (table - above).tobytes().split(b"\n")
     if len(skeletons) != len(texts):  # a message of several lines, or no text at all
         return [text.translate(SKELETON) for text in texts]
     return skeletons

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
@@ -19,17 +20,23 @@ class Record(NamedTuple):
     message: bytes
     time: bytes = b""
     level: bytes = b""
-    fields: dict[str, bytes] = {}
+    fields: Mapping[str, bytes] = MappingProxyType({})
 
 
-MESSAGE_NAMES = ("message", "msg", "log", "event", "text", "body", "short_message", "MESSAGE", "@message", "Message")
-TIME_NAMES = (
-    "time", "timestamp", "@timestamp", "ts", "t", "date", "datetime", "Timestamp", "asctime", "eventTime",
-    "__REALTIME_TIMESTAMP", "_SOURCE_REALTIME_TIMESTAMP", "created",
+MESSAGE_NAMES = (
+    "message", "msg", "MESSAGE", "Message", "@message", "log", "text", "body", "short_message", "event",
+    "event.message", "request", "description", "details", "statement", "error",
 )  # fmt: skip
-LEVEL_NAMES = ("level", "severity", "lvl", "loglevel", "log.level", "levelname", "PRIORITY", "Level", "log_level", "s")
+TIME_NAMES = (
+    "time", "timestamp", "@timestamp", "ts", "t", "t.$date", "date", "datetime", "Timestamp", "asctime", "eventTime",
+    "_SOURCE_REALTIME_TIMESTAMP", "__REALTIME_TIMESTAMP", "created",
+)  # fmt: skip
+LEVEL_NAMES = (
+    "level", "severity", "lvl", "loglevel", "log.level", "levelname", "level_name", "Level", "log_level", "PRIORITY",
+    "s",
+)  # fmt: skip
 
-_CRI = re.compile(rb"(\S+) (stdout|stderr) (?:[FP](?::\S+)?) ?(.*)", re.DOTALL)
+_CRI = re.compile(rb"(\d{4}-\S+) (stdout|stderr) (?:[FP](?::\S+)?) ?(.*)", re.DOTALL)
 _PAIR = re.compile(rb'([A-Za-z_@][\w.@/-]*)=(?:"((?:[^"\\]|\\.)*)"|([^\s"]*))(?=\s|$)')
 _ERROR_NAMES = frozenset(
     b"ERROR ERR FATAL CRITICAL CRIT ALERT EMERG EMERGENCY PANIC SEVERE FAILURE F E ERRO DPANIC".split()
@@ -65,9 +72,9 @@ def decoder(form: Format, compiled: Callable[[str], Header]) -> Decoder:
         case "logfmt":
             return _logfmt(form)
         case "docker":
-            return _wrapped(_docker_layer, decoder(form.inner or Format(), compiled))
+            return _wrapped(docker_layer, decoder(form.inner or Format(), compiled))
         case "cri":
-            return _wrapped(_cri_layer, decoder(form.inner or Format(), compiled))
+            return _wrapped(cri_layer, decoder(form.inner or Format(), compiled))
     raise ConfigError(f"the format kind {form.kind!r} is unknown; use text, json, cri, docker or logfmt")
 
 
@@ -144,7 +151,8 @@ def logfmt_pairs(line: bytes) -> dict[bytes, bytes]:
     }
 
 
-def _docker_layer(line: bytes) -> Record | None:
+def docker_layer(line: bytes) -> Record | None:
+    """A line of Docker's json-file driver; None for any other."""
     try:
         record = _READ_DOCKER(line)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -155,14 +163,15 @@ def _docker_layer(line: bytes) -> Record | None:
 
 class _Docker(msgspec.Struct):
     log: str
-    time: str = ""
+    time: str
     stream: str = ""
 
 
 _READ_DOCKER = msgspec.json.Decoder(_Docker).decode
 
 
-def _cri_layer(line: bytes) -> Record | None:
+def cri_layer(line: bytes) -> Record | None:
+    """A line of a Kubernetes container log (CRI); None for any other."""
     match = _CRI.fullmatch(line)
     return Record(match[3], match[1], b"", {"stream": match[2]}) if match else None
 

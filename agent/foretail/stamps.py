@@ -7,7 +7,7 @@ a day after the reference time (issue 3, build 2).
 from __future__ import annotations
 
 import calendar
-import datetime
+import datetime as dt
 import math
 import re
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 DAY_S = 86_400.0
 STAMPS_MAX = 16_384
 """Entries of a Clock's memo before it is dropped."""
-TABLE_MIN = 48
+TABLE_MIN = 128
 """From here on a batch of stamps is cheaper to read as a table than one by one (measured)."""
 
 _MONTHS = {name: number for number, name in enumerate(calendar.month_abbr) if name}
@@ -38,7 +38,8 @@ class Layout:
 
     Attributes:
         name: for people and `Format.time`.
-        regex: of a whole stamp, with named parts Y (or y), m (or b), d, H, M, S, f, z, p (AM/PM), or e, E (epoch s, ms).
+        regex: of a whole stamp, with named parts Y (or y), m (or b), d, H, M, S, f, z, p (AM/PM), or e, E, U (epoch
+            in s, ms, us).
         shape: digit-blind regex that finds such a stamp in a header, without groups.
     """
 
@@ -77,7 +78,8 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("spark", rf"(?P<y>\d\d)[/-](?P<m>\d\d)[/-](?P<d>\d\d) {_CLOCK}{_ZONE}", rf"\d\d[/-]\d\d[/-]\d\d {_T}"),
     Layout(
         "basic",
-        rf"(?P<Y>\d{{4}})(?P<m>\d\d)(?P<d>\d\d)[-T _:]?(?:{_CLOCK}|(?P<H2>\d\d)(?P<M2>\d\d)(?P<S2>\d\d)(?:[.,](?P<f2>\d{{1,9}}))?){_ZONE}",
+        rf"(?P<Y>\d{{4}})(?P<m>\d\d)(?P<d>\d\d)[-T _:]?"
+        rf"(?:{_CLOCK}|(?P<H2>\d\d)(?P<M2>\d\d)(?P<S2>\d\d)(?:[.,](?P<f2>\d{{1,9}}))?){_ZONE}",
         rf"\d{{8}}(?:[-T _:]?{_T}|[-T _]\d{{6}}(?:[.,]\d{{1,9}})?){_Z}",
     ),
     Layout("klog", rf"[A-Z]?(?P<m>\d\d)(?P<d>\d\d) {_CLOCK}", rf"\d{{4}} +{_T}"),
@@ -89,6 +91,7 @@ LAYOUTS: tuple[Layout, ...] = (
     ),
     Layout("epoch", r"(?P<e>\d{9,10}(?:\.\d{1,9})?)", r"\d{10}(?:\.\d{1,9})?"),
     Layout("epoch_ms", r"(?P<E>\d{12,13})", r"\d{13}"),
+    Layout("epoch_us", r"(?P<U>\d{15,16})", r"\d{16}"),
     Layout("clock", _CLOCK, _T),
 )
 SHAPES = {layout.name: layout.shape for layout in LAYOUTS}
@@ -97,7 +100,7 @@ _RULES = {layout.name: re.compile(layout.regex) for layout in LAYOUTS}
 
 @dataclass(frozen=True, slots=True)
 class _Day:
-    """Where the parts of a stamp stand, and the epoch of its midnight; `until`: later ones need their year looked at."""
+    """Where the parts of a stamp stand, and its midnight; `until`: of later ones the year must be found anew."""
 
     head: bytes
     tail: bytes
@@ -233,6 +236,8 @@ class Clock:
     def _moment(self, part: dict[str, str]) -> float:
         if "e" in part:
             return float(part["e"])
+        if "U" in part:
+            return int(part["U"]) / 1e6
         if "E" in part:
             return int(part["E"]) / 1000
         fraction = part.get("f") or part.get("f2") or "0"
@@ -240,7 +245,8 @@ class Clock:
         if "p" in part:
             hour = hour % 12 + 12 * (part["p"] == "PM")
         seconds = hour * 3600 + int(part.get("M") or part["M2"]) * 60 + int(part.get("S") or part["S2"])
-        seconds_exact = seconds + int(fraction) / 10 ** len(fraction) - _offset(part.get("z"), self.zone)
+        exact = int(fraction) / float(10 ** len(fraction))
+        seconds_exact = seconds + exact - _offset(part.get("z"), self.zone)
         if "d" not in part:  # a time of day alone: today or yesterday
             return self._day_alone(seconds_exact)
         month = _MONTHS[part["b"]] if "b" in part else int(part["m"])
@@ -305,7 +311,7 @@ def _offset(zone: str | None, default: int) -> int:
 
 def _days(year: int, month: int, day: int) -> int:
     """Days since 1970-01-01; ValueError for a date that is none."""
-    return datetime.date(year, month, day).toordinal() - 719_163
+    return dt.date(year, month, day).toordinal() - 719_163
 
 
 def known(samples: Iterable[bytes]) -> float:

@@ -122,12 +122,17 @@ _MODES: dict[str, Literal["greedy", "lazy", "possessive"]] = {
 _BRACES = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{(?!\d*,?\d*\}|,)|\{(?=,?\})|\(\?[a-zA-Z-]*[axuLU]", re.DOTALL)
 
 
+PATTERN_BYTES_MAX = 16_384
+
+
 def parse(regex: str) -> Node:
     """The tree of `regex` over bytes; ConfigError (without the pattern's name) for what `re` cannot parse.
 
     `regex` understands more than `re` (fuzzy matching, recursion, set arithmetic, properties): all of it is refused,
     so that both engines read a pattern alike.
     """
+    if len(regex) > PATTERN_BYTES_MAX:
+        raise ConfigError(f"it is {len(regex)} bytes long, the limit is {PATTERN_BYTES_MAX}; split it")
     if not regex.isascii():
         raise ConfigError(r"it holds non-ASCII text; write other bytes as \xNN")
     for found in _BRACES.finditer(regex):
@@ -153,7 +158,7 @@ def _sequence(tree: Any, flags: int, names: dict[int, str]) -> Node:
     return items[0] if len(items) == 1 else Sequence(tuple(items))
 
 
-def _node(op: str, value: Any, flags: int, names: dict[int, str]) -> Node:
+def _node(op: str, value: Any, flags: int, names: dict[int, str]) -> Node:  # noqa: PLR0911, PLR0912 - by operator
     match op, value:
         case "LITERAL", int(byte):
             return Set(_fold(1 << byte, flags))
@@ -220,7 +225,7 @@ def _fold(mask: int, flags: int) -> int:
     return mask | (upper | lower) << 65 | (upper | lower) << 97
 
 
-def write(node: Node) -> str:
+def write(node: Node) -> str:  # noqa: PLR0911 - one branch per node
     """`node` as the text of a regex without flags that means the same."""
     match node:
         case Set(mask):

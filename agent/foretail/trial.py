@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from time import perf_counter
-from typing import TYPE_CHECKING, NamedTuple
+from time import thread_time
+from typing import TYPE_CHECKING
 
 import regex
 
@@ -23,6 +23,30 @@ SKELETON = bytes(0x30 if 0x30 <= byte <= 0x39 else byte for byte in range(256))
 _TO_WORDS = bytes(0x30 if 0x30 <= byte <= 0x39 else byte if WORD >> byte & 1 else 0x20 for byte in range(256))
 _QUICK_STEPS = 200_000
 _QUICK_BYTES = 1024
+
+
+class Budget:
+    """CPU seconds for all patterns on one line, as `regex` counts them; the clock starts with the first long call."""
+
+    __slots__ = ("_end", "seconds")
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._end = 0.0
+
+    def restart(self) -> Budget:
+        """For the next line."""
+        self._end = 0.0
+        return self
+
+    def left(self) -> float:
+        """Seconds for the next call; TimeoutError if there are none."""
+        now = thread_time()
+        if self._end == 0.0:
+            self._end = now + self.seconds
+        if now >= self._end:
+            raise TimeoutError
+        return self._end - now
 
 
 class Rule:
@@ -46,27 +70,23 @@ class Rule:
         self._full = compiled.fullmatch
         self._search = compiled.search
 
-    def fullmatch(self, text: bytes, deadline: float) -> Spans | None:
-        """Spans of the whole match and of each group; TimeoutError after `deadline` (perf_counter)."""
-        if len(text) <= self.quick_bytes:
-            found = self._full(text)
-        else:
-            found = self._full(text, timeout=min(max(deadline - perf_counter(), 1e-9), 60.0))
+    def fullmatch(self, text: bytes, budget: Budget) -> Spans | None:
+        """Spans of the whole match and of each group; TimeoutError when `budget` is spent."""
+        quick = len(text) <= self.quick_bytes
+        found = self._full(text) if quick else self._full(text, timeout=budget.left())
         return None if found is None else found.regs
 
-    def search(self, text: bytes, deadline: float) -> Spans | None:
+    def search(self, text: bytes, budget: Budget) -> Spans | None:
         """As fullmatch, for the first match anywhere."""
-        if len(text) * 4 <= self.quick_bytes:
-            found = self._search(text)
-        else:
-            found = self._search(text, timeout=min(max(deadline - perf_counter(), 1e-9), 60.0))
+        quick = len(text) * 4 <= self.quick_bytes  # a search begins anew at every byte
+        found = self._search(text) if quick else self._search(text, timeout=budget.left())
         return None if found is None else found.regs
 
 
 Found = tuple[int, Spans, tuple[int, ...], bool]
-"""The type of a message, or of all lines of a skeleton: place of the pattern by rank (-1 = none), spans of its captures,
-`again`: for a skeleton, the digit-aware patterns each line must try before that, `open`: the last of them matched the
-line at hand, and nobody has looked further. A plain tuple: naming the parts costs 5 % of a miss."""
+"""The type of a message, or of all lines of a skeleton: place of the pattern by rank (-1 = none); spans of its
+captures; again: for a skeleton, the digit-aware patterns each line must try before that; open: the last of them matched
+the line at hand, and nobody has looked further. A plain tuple: naming the parts costs 5 % of a miss."""
 
 NOTHING: Found = (-1, (), (), False)
 
@@ -81,24 +101,25 @@ class Trial:
         self._by_word, self._loose = _index(self._words)
         self._known = frozenset(self._by_word)
 
-    def first(self, message: bytes, deadline: float) -> Found:
-        """The first pattern that matches `message`; TimeoutError after `deadline`."""
+    def first(self, message: bytes, budget: Budget) -> Found:
+        """The first pattern that matches `message`; TimeoutError when `budget` is spent."""
         for place in self._candidates(message):
-            spans = self.rules[place].fullmatch(message, deadline)
+            spans = self.rules[place].fullmatch(message, budget)
             if spans is not None:
                 return (place, spans[1:], (), False)
         return NOTHING
 
-    def survey(self, message: bytes, deadline: float) -> tuple[Found, Found]:
+    def survey(self, message: bytes, budget: Budget) -> tuple[Found, Found]:
         """The type of `message`, and what holds for all lines with its skeleton.
 
         A digit-blind pattern says the same for all of them; a digit-aware one whose widened form does not match the
         skeleton matches none.
         """
         again: list[int] = []
+        rules = self.rules
         for place in self._candidates(message):
-            rule = self.rules[place]
-            spans = rule.fullmatch(message, deadline)
+            rule = rules[place]
+            spans = rule.fullmatch(message, budget)
             if spans is not None:
                 found = (place, spans[1:], (), False)
                 if not rule.blind:
@@ -106,33 +127,32 @@ class Trial:
                 return found, (place, found[1], tuple(again), False) if again else found
             if not rule.blind:
                 wide = self._wide[place]
-                if wide is None or wide.fullmatch(message.translate(SKELETON), deadline) is not None:
+                if wide is None or wide.fullmatch(message.translate(SKELETON), budget) is not None:
                     again.append(place)
         return NOTHING, (-1, (), tuple(again), False) if again else NOTHING
 
-    def settle(self, found: Found, message: bytes, deadline: float) -> Found:
+    def settle(self, found: Found, message: bytes, budget: Budget) -> Found:
         """The type of one line whose skeleton was surveyed."""
         for place in found[2]:
-            spans = self.rules[place].fullmatch(message, deadline)
+            spans = self.rules[place].fullmatch(message, budget)
             if spans is not None:
                 return (place, spans[1:], (), False)
-        return self.first(message, deadline) if found[3] else found
+        return self.first(message, budget) if found[3] else found
 
     def _candidates(self, message: bytes) -> list[int]:
-        """Patterns that may match, by rank: those whose rarest required word is in the skeleton, and then all others."""
+        """Patterns that may match, by rank: their required words are in the skeleton, or they have none."""
         words = message.translate(_TO_WORDS).split()
-        hits = self._known.intersection(words)
-        if not hits:
-            return self._loose
-        if len(hits) == 1:
-            (hit,) = hits
-            places = self._by_word[hit]
-        else:
-            places = [place for hit in hits for place in self._by_word[hit]]
-        if len(places) > 2:
-            have = set(words)
-            places = [place for place in places if self._words[place] <= have]
-        return sorted(places + self._loose)
+        places: list[int] = []
+        by_word = self._by_word
+        for hit in self._known.intersection(words):
+            places += by_word[hit]
+        if len(places) > 1:
+            have, required = set(words), self._words
+            places = [place for place in places if required[place] <= have]
+            places.sort()
+        if self._loose:
+            return sorted(places + self._loose) if places else self._loose
+        return places
 
 
 def _wide(text: str) -> Rule | None:
@@ -158,13 +178,13 @@ def _index(words: Sequence[frozenset[bytes]]) -> tuple[dict[bytes, list[int]], l
     return by_word, loose
 
 
-def header(text: str, timeout_s: float) -> Callable[[bytes], dict[str, bytes | None] | None]:
-    """A linted header as a function from line to groups; None = no match or out of time."""
-    rule = Rule(text, "header")
+def header(text: str, seconds: float) -> Callable[[bytes], dict[str, bytes | None] | None]:
+    """A linted header as a function from line to groups; None = no match, or `seconds` were not enough."""
+    rule, budget = Rule(text, "header"), Budget(seconds)
 
     def groups(line: bytes) -> dict[str, bytes | None] | None:
         try:
-            spans = rule.fullmatch(line, perf_counter() + timeout_s)
+            spans = rule.fullmatch(line, budget.restart())
         except TimeoutError:
             return None
         if spans is None:
