@@ -161,7 +161,6 @@ class Explainer:
             suppressed: incidents that the cap held back before.
             observed: nobody is alerted.
         """
-        session = isinstance(verdict, SessionVerdict)
         return Incident(
             id=verdict.id,
             state="open",
@@ -170,7 +169,7 @@ class Explainer:
             stream=verdict.stream,
             bundle=verdict.bundle,
             time=verdict.time,
-            key=verdict.session if session else verdict.key,
+            key=verdict.session if isinstance(verdict, SessionVerdict) else verdict.key,
             source=verdict.source,
             offset=verdict.offset,
             type=self._patterns[model_id - FIRST].type if model_id >= FIRST else "0",

@@ -11,7 +11,7 @@ import time
 import zlib
 from itertools import chain
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 from foretail.errors import ConfigError
 from foretail.lines import Batch, LineLimits, Source, Splitter
@@ -69,7 +69,7 @@ def open_bytes(path: str) -> IO[bytes]:
         return sys.stdin.buffer
     suffix = Path(path).suffix
     if suffix == ".gz":
-        return gzip.open(path)
+        return cast("IO[bytes]", gzip.open(path))
     if suffix == ".xz":
         return lzma.open(path)
     if suffix == ".zst":

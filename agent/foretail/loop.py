@@ -18,6 +18,7 @@ from foretail.errors import StreamError
 from foretail.figures import figures, resident_mb
 from foretail.state import CHUNKS_MAX, SNAPSHOT_SCHEMA, Entry, Note, Snapshot
 from foretail.telemetry import log, metrics, notify_watchdog, watchdog_s
+from foretail.watch import Watch
 
 if TYPE_CHECKING:
     import threading
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from foretail.sources import Inlet
     from foretail.stream import Stream
     from foretail.wake import Waker
-    from foretail.watch import Watch
 
 ADVANCE_S = 1.0, 60.0
 """A silent stream's event time is advanced this often: a tenth of idle_s within these bounds."""
@@ -188,16 +188,14 @@ class Loop:
         places: list[Watch | Inlet] = [*self.watches.values(), *self.inlets]
         for step in range(len(places)):
             place = places[(self._turn + step) % len(places)]
-            if hasattr(place, "receive"):
-                received = place.receive()
-                if received is None:
-                    continue
+            if isinstance(place, Watch):
+                batch = place.read(now, wall)
+                if batch is not None:
+                    self._turn += step + 1
+                    return self._take(batch, now, wall)
+            elif (received := place.receive()) is not None:
                 self._turn += step + 1
                 return self._take(received.batch, now, wall, inlet=place, ticket=received.ticket, chunk=received.chunk)
-            batch = place.read(now, wall)
-            if batch is not None:
-                self._turn += step + 1
-                return self._take(batch, now, wall)
         return False
 
     def _take(

@@ -264,8 +264,8 @@ class Stream:
             end[rows] = np.rint(self.model.surprise(units.recent[rows], targets) * QUANTUM) * QUANTUM_BITS
         return self.surprise.units(
             n=units.n,
-            total=units.total * QUANTUM_BITS,
-            top=units.top * QUANTUM_BITS,
+            total=units.total.astype(np.float64) * QUANTUM_BITS,
+            top=units.top.astype(np.float64) * QUANTUM_BITS,
             novel=units.novel,
             end=end,
             counts=units.counts(self.model.vocabulary),
