@@ -111,3 +111,19 @@ def test_unknowing_hides_left_parts_and_single_inputs():
     assert (np.diff(known[:, :4].astype(int), axis=1) >= 0).all()
     assert (context[:, 0] == PAD).all()
     assert (hidden == unknowing(context, np.random.default_rng(3))).all()
+
+
+def test_too_many_distinct_windows_become_a_fair_sample():
+    """Beyond `rows_max` frequent windows all stay, rare ones are sampled, and the total weight is kept on average."""
+    rng = np.random.default_rng(4)
+    rare = [rng.integers(10, 3000, 6).astype(np.int32) for _ in range(4000)]
+    common = [np.array([3, 4, 5], np.int32)]
+    sessions = columns(rare + common, [1] * 4000 + [100_000])
+    whole = windows(sessions, window=4, chunk=2000)
+    some = windows(sessions, window=4, chunk=2000, rows_max=8000)
+    assert len(whole.target) > 20_000
+    assert len(some.target) <= 8000
+    expected, found = table(whole), table(some)
+    assert all(found[k] == pytest.approx(v) for k, v in expected.items() if v > 1000)
+    assert set(found) <= set(expected)
+    assert sum(found.values()) == pytest.approx(sum(expected.values()), rel=0.05)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-CHUNK = 1 << 20  # events hashed at once: some 30 MB of work space
+CHUNK = 1 << 20  # events hashed at once: some 100 MB of work space
+ROWS_MAX = 1 << 21  # distinct windows held: 44 bytes each with C 10, and twice that while they are joined
 
 
 class Sessions(Protocol):
@@ -81,6 +83,7 @@ def windows(
     window: int,
     partial: NDArray[np.bool_] | None = None,
     chunk: int = CHUNK,
+    rows_max: int = ROWS_MAX,
 ) -> Windows:
     """Every event after the C events before it, each distinct pair once, in order of first arrival.
 
@@ -89,53 +92,72 @@ def windows(
         window: C.
         partial: bool [sessions]; the beginning of these was not seen: left padding UNKNOWN. None: all are whole.
         chunk: events held at once.
+        rows_max: distinct pairs held; beyond it a weighted sample of them stands for all (see `_sampled`).
 
     Returns:
         Windows; a session that is not censored also gives END after its last C events. UNKNOWN is never a target.
     """
     sessions = columns(sequences) if isinstance(sequences, list) else sequences
     multipliers = np.random.default_rng(0).integers(1, 2**63, window + 1, np.uint64) * 2 + 1
-    rows, keys, weights = np.zeros((0, window + 1), np.int32), np.zeros(0, np.uint64), np.zeros(0)
+    held, least = _Rows(np.zeros((0, window + 1), np.int32), np.zeros(0, np.uint64), np.zeros(0)), 0.0
     for padded, weight in _padded(sessions, window, partial, chunk):
-        new = _distinct(padded, weight, multipliers)
-        keys = np.concatenate([keys, new[1]])
-        rows, weights = np.concatenate([rows, new[0]]), np.concatenate([weights, new[2]])
-        rows, keys, weights = _merge(rows, keys, weights)
-    return Windows(np.ascontiguousarray(rows[:, :-1]), rows[:, -1].copy(), weights)
+        held, least = _sampled(_merged(held, _distinct(padded, weight, multipliers)), rows_max, least)
+    return Windows(np.ascontiguousarray(held.rows[:, :-1]), held.rows[:, -1].copy(), np.maximum(held.weight, least))
+
+
+class _Rows(NamedTuple):
+    """Windows with their targets: int32 [n, C + 1], their hashes uint64 [n], float64 [n]."""
+
+    rows: NDArray[np.int32]
+    keys: NDArray[np.uint64]
+    weight: NDArray[np.float64]
+
+    @property
+    def priority(self) -> NDArray[np.float64]:
+        """Weight over a number in (0, 1] that the hash draws: the order in which rows give way."""
+        drawn = ((self.keys >> np.uint64(11)).astype(np.float64) + 1.0) / 2.0**53
+        return self.weight / drawn
+
+
+def _pieces(sessions: Sessions, chunk: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Sessions cut into pieces of at most `chunk` events: session, first event and end of each piece."""
+    starts = np.asarray(sessions.starts, np.int64)[: len(sessions.weight)]
+    ends = np.append(starts, len(sessions.ids))[1:]
+    parts = np.maximum(1, -(-(ends - starts) // chunk))
+    session = np.repeat(np.arange(len(starts)), parts)
+    number = np.arange(len(session)) - np.repeat(np.cumsum(parts) - parts, parts)
+    first = starts[session] + number * chunk
+    return session, first, np.minimum(first + chunk, ends[session])
 
 
 def _padded(
     sessions: Sessions, window: int, partial: NDArray[np.bool_] | None, chunk: int
 ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float64]]]:
-    """Parts of all sessions, each session with C paddings before it and END behind it; weight 0 where no target is."""
+    """Pieces one after another, C events or paddings before each, END behind a known end; weight 0 where no target is."""
     ids = np.asarray(sessions.ids, np.int32)
     starts = np.asarray(sessions.starts, np.int64)[: len(sessions.weight)]
     ends = np.append(starts, len(ids))[1:]
+    weights = np.asarray(sessions.weight, np.float64)
     pads = np.full(len(starts), PAD, np.int32) if partial is None else np.where(partial, UNKNOWN, PAD).astype(np.int32)
-    part: list[NDArray[np.int32]] = []
-    part_weight: list[NDArray[np.float64]] = []
-    held = 0
-    for start, end, pad, weight, censored in zip(
-        starts.tolist(), ends.tolist(), pads.tolist(), sessions.weight, sessions.censored, strict=True
-    ):
-        for left in range(start, end, chunk):
-            right = min(left + chunk, end)
-            before = ids[max(start, left - window) : left]
-            tail = [END] if right == end and not censored else []
-            part += [np.full(window - len(before), pad, np.int32), before, ids[left:right], np.array(tail, np.int32)]
-            part_weight += [np.zeros(window), np.full(right - left + len(tail), float(weight))]
-            held += right - left + window + 1
-            if held >= chunk:
-                yield np.concatenate(part), np.concatenate(part_weight)
-                part, part_weight, held = [], [], 0
-    if part:
-        yield np.concatenate(part), np.concatenate(part_weight)
+    session, first, end = _pieces(sessions, chunk)
+    ended = (end == ends[session]) & ~np.asarray(sessions.censored, np.bool_)[session]
+    length = window + end - first + ended
+    reach = np.cumsum(length)
+    cuts = [0]
+    while cuts[-1] < len(length):
+        before = int(reach[cuts[-1] - 1]) if cuts[-1] else 0
+        cuts.append(max(cuts[-1] + 1, int(np.searchsorted(reach, before + chunk))))
+    for a, b in pairwise(cuts):
+        piece = np.repeat(np.arange(a, b), length[a:b])
+        at = np.arange(len(piece)) - np.repeat(reach[a:b] - length[a:b] - (reach[a] - length[a]), length[a:b])
+        source = first[piece] - window + at
+        values = np.where(source < starts[session[piece]], pads[session[piece]], ids[source.clip(0, len(ids) - 1)])
+        values[source >= end[piece]] = END
+        yield values, np.where(at < window, 0.0, weights[session[piece]])
 
 
-def _distinct(
-    padded: NDArray[np.int32], weight: NDArray[np.float64], multipliers: NDArray[np.uint64]
-) -> tuple[NDArray[np.int32], NDArray[np.uint64], NDArray[np.float64]]:
-    """Rows, hashes and weights of the distinct windows of one part."""
+def _distinct(padded: NDArray[np.int32], weight: NDArray[np.float64], multipliers: NDArray[np.uint64]) -> _Rows:
+    """The distinct windows of one part."""
     width = len(multipliers)
     weight = np.where((padded == UNKNOWN) | (padded == PAD), 0.0, weight)
     targets = np.flatnonzero(weight[width - 1 :])
@@ -144,18 +166,32 @@ def _distinct(
     for i in range(width):
         hashes += unsigned[targets + i] * multipliers[i]
     keys, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
-    rows = np.lib.stride_tricks.sliding_window_view(padded, width)[targets[first]]
-    return rows, keys, np.bincount(inverse, weight[targets + width - 1], len(keys)).astype(np.float64)
+    order = np.argsort(first)
+    rows = np.lib.stride_tricks.sliding_window_view(padded, width)[targets[first[order]]]
+    total = np.bincount(inverse, weight[targets + width - 1], len(keys)).astype(np.float64)
+    return _Rows(rows, keys[order], total[order])
 
 
-def _merge(
-    rows: NDArray[np.int32], keys: NDArray[np.uint64], weights: NDArray[np.float64]
-) -> tuple[NDArray[np.int32], NDArray[np.uint64], NDArray[np.float64]]:
+def _merged(a: _Rows, b: _Rows) -> _Rows:
     """Join equal rows. Hashes of 64 bits stand for rows: two rows share one by chance of about n^2 / 2^60."""
+    keys = np.concatenate([a.keys, b.keys])
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    order = np.argsort(first, kind="stable")
-    total = np.bincount(inverse, weights, len(first)).astype(np.float64)
-    return rows[first[order]], keys[first[order]], total[order]
+    order = np.argsort(first)
+    total = np.bincount(inverse, np.concatenate([a.weight, b.weight]), len(first)).astype(np.float64)
+    return _Rows(np.concatenate([a.rows, b.rows])[first[order]], keys[first[order]], total[order])
+
+
+def _sampled(held: _Rows, rows_max: int, least: float) -> tuple[_Rows, float]:
+    """At most `rows_max` rows: beyond it the half of highest priority, and never any that earlier rows gave way to.
+
+    Priority sampling (Duffield, Lund, Thorup, JACM 2007): a row that stays counts for max(weight, least priority), so
+    that sums of weights are right on average; frequent rows stay, rare ones stand for their like.
+    """
+    priority = held.priority
+    if len(priority) > rows_max:
+        least = max(least, float(np.partition(priority, -(rows_max // 2))[-(rows_max // 2)]))
+    kept = priority >= least
+    return (held if kept.all() else _Rows(held.rows[kept], held.keys[kept], held.weight[kept])), least
 
 
 def unknowing(
