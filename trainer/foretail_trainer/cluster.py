@@ -1,4 +1,4 @@
-"""Clusters of message templates: token features that keep order, truncated SVD, normalised k-means with k from the data.
+"""Clusters of templates: token features that keep order, truncated SVD, normalised k-means with k from the data.
 
 One template is one point, however many lines it has; so a cluster never cuts a type in two. The number of components
 comes from the explained variance, k from the silhouette over a rising grid (Rousseeuw 1987); both curves are returned.
@@ -7,11 +7,11 @@ comes from the explained variance, k from the silhouette over a rising grid (Rou
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import itertools
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from sklearn.cluster import KMeans
 from sklearn.decomposition import TruncatedSVD
@@ -19,6 +19,11 @@ from sklearn.metrics import silhouette_score
 from threadpoolctl import threadpool_limits
 
 from foretail_trainer.masks import BLANK
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
 VARIANCE = 0.95
 COMPONENTS_MAX = 100
@@ -56,7 +61,7 @@ def features(keys: Sequence[Sequence[str]]) -> csr_matrix:
         names = [f"w {word}" for word in words]
         names += [f"{place} {word}" for place, word in enumerate(words)]
         names += [f"{place - len(words)} {word}" for place, word in enumerate(words)]
-        names += [f"p {a} {b}" for a, b in zip(words, words[1:], strict=False)]
+        names += [f"p {a} {b}" for a, b in itertools.pairwise(words)]
         for name in sorted(set(names)):
             rows.append(number)
             columns.append(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest()) % _COLUMNS)

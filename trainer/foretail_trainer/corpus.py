@@ -10,14 +10,16 @@ import io
 import lzma
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import zstandard
 
 from foretail.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 BATCH_BYTES = 1 << 22
 LINE_BYTES_MAX = 1 << 20
@@ -90,7 +92,7 @@ def _read_one(source: int, path: str) -> Iterator[Batch]:
         raise ConfigError(f"{_name(path)} cannot be read ({reason}); check that it is whole and readable.") from error
 
 
-def _open(path: str) -> IO[bytes]:
+def _open(path: str) -> IO[bytes] | gzip.GzipFile:
     if path == STDIN:
         return sys.stdin.buffer
     if path.endswith(".gz"):
@@ -103,7 +105,7 @@ def _open(path: str) -> IO[bytes]:
     return Path(path).open("rb")
 
 
-def _batches(source: int, path: str, stream: IO[bytes]) -> Iterator[Batch]:
+def _batches(source: int, path: str, stream: IO[bytes] | gzip.GzipFile) -> Iterator[Batch]:
     rest = b""
     first = 0
     while block := stream.read(BATCH_BYTES):

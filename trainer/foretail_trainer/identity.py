@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from foretail.schema import Pattern, Patterns
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Mapping, Sequence
+
+    from foretail.schema import Pattern, Patterns
 
 INHERIT = 0.9
 """Share of an old type's lines that must map to one new type for it to take over the id (DESIGN §3)."""

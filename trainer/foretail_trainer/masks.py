@@ -1,17 +1,20 @@
 """What is variable everywhere: numbers, addresses, ids, times, paths become one mark; the rest becomes tokens.
 
-Text is latin-1 decoded bytes, so that one character is one byte. Two marks stand outside latin-1: VALUE for a masked part
-and EMPTY for a place where a value may stand and none does. Digits that belong to a word (`ssh2`, `node12`) collapse to
-one `0`: mining never depends on which digit stands where, so patterns can be digit-blind.
+Text is latin-1 decoded bytes, so that one character is one byte. Two marks stand outside latin-1: VALUE for a masked
+part and EMPTY for a place where a value may stand and none does. Digits that belong to a word (`ssh2`, `node12`)
+collapse to one `0`: mining never depends on which digit stands where, so patterns can be digit-blind.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from foretail.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 VALUE, EMPTY = "\ue000", "\ue001"
 BLANK = " "
@@ -35,13 +38,17 @@ _UNIT = (
 MASKS: tuple[tuple[str, str], ...] = (
     (
         "date",
-        rf"{_L}(?:{_DAY},? )?(?:{_MONTH} +\d{{1,2}}|\d{{1,2}}[ -/]{_MONTH})(?:[,/-]? ?\d{{4}})?(?:[,:]? *{_CLOCK})?"
-        rf"(?: (?:[+-]\d{{4}}|[A-Z]{{3,4}}\b))?(?: \d{{4}})?{_R}",
+        (
+            rf"{_L}(?:{_DAY},? )?(?:{_MONTH} +\d{{1,2}}|\d{{1,2}}[ -/]{_MONTH})(?:[,/-]? ?\d{{4}})?(?:[,:]? *{_CLOCK})?"
+            rf"(?: (?:[+-]\d{{4}}|[A-Z]{{3,4}}\b))?(?: \d{{4}})?{_R}"
+        ),
     ),
     (
         "stamp",
-        rf"{_L}\d{{2,4}}[-/.]\d{{1,2}}[-/.]\d{{1,4}}(?:[T _-]\d{{1,2}}[:.]\d{{2}}(?:[:.]\d{{2}}(?:[.,]\d+)?)?)?"
-        rf"(?: ?(?:Z|[+-]\d{{2}}:?\d{{2}}))?{_R}",
+        (
+            rf"{_L}\d{{2,4}}[-/.]\d{{1,2}}[-/.]\d{{1,4}}(?:[T _-]\d{{1,2}}[:.]\d{{2}}(?:[:.]\d{{2}}(?:[.,]\d+)?)?)?"
+            rf"(?: ?(?:Z|[+-]\d{{2}}:?\d{{2}}))?{_R}"
+        ),
     ),
     ("request", r"(?<=[A-Z] )(?:/|[a-z]+://)\S*(?= HTTP/\d)"),
     ("uuid", rf"{_L}[0-9a-fA-F]{{8}}-(?:[0-9a-fA-F]{{4}}-){{3}}[0-9a-fA-F]{{12}}{_R}"),
@@ -53,8 +60,10 @@ MASKS: tuple[tuple[str, str], ...] = (
     ("ipv4", rf"{_L}\d{{1,3}}(?:\.\d{{1,3}}){{3}}(?::\d+|/\d+)?{_R}"),
     (
         "path",
-        r"(?<![^\s\"'=:(\[,<>])(?:[A-Za-z]:|~)?(?:[/\\][\w.$@%+~#*-]+)+(?:[/\\]+[\w.$@%+~#*-]*)*"
-        r"(?:\?[^\s\"'<>()\[\]{}]*)?",
+        (
+            r"(?<![^\s\"'=:(\[,<>])(?:[A-Za-z]:|~)?(?:[/\\][\w.$@%+~#*-]+)+(?:[/\\]+[\w.$@%+~#*-]*)*"
+            r"(?:\?[^\s\"'<>()\[\]{}]*)?"
+        ),
     ),
     ("path", r"(?<![^\s\"'=:(\[,<>])/(?:\?[^\s\"'<>()\[\]{}]*)?(?=[\s\"'])"),
     ("clock", rf"{_L}{_CLOCK}{_R}"),
@@ -208,7 +217,7 @@ def _tokens(skeleton: str) -> list[str]:
             out += tail.groups()
             continue
         last = out[-1] if out else BLANK
-        ends = token.isspace() or token in ",;)]}"
+        ends = token.isspace() or token in ",;)]}"  # noqa: S105 - a token of text
         bare = len(out) < 2 or out[-2].isspace()  # `a = b`, not `a=`
         if (last == "=" and ends and not bare) or (
             last in _OPEN and token == _OPEN[last] and (len(out) < 2 or out[-2].isspace() or out[-2] in "=:,")

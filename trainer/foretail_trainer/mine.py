@@ -1,13 +1,11 @@
-"""Lines to message types: skeletons, slots, clusters, patterns; then the agent's own matcher must agree on every line."""
+"""Lines to message types: skeletons, slots, clusters, patterns; and the agent's own matcher agrees on every line."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from foretail.errors import ConfigError
 from foretail.lint import digit_blind
@@ -20,6 +18,10 @@ from foretail_trainer.masks import Masks
 from foretail_trainer.settle import Settling, Type, trial
 from foretail_trainer.skeletons import EXAMPLES_MAX, Key, Skeletons
 from foretail_trainer.slots import Grouping, neighbours
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 TYPES_MAX = 4_000
 RARE = 3

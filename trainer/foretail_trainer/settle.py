@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from foretail.errors import ConfigError
 from foretail.patterns import Matcher
 from foretail.schema import Format, KeyRule, Pattern
-from foretail_trainer.skeletons import Key, Skeleton
-from foretail_trainer.slots import Template
 from foretail_trainer.templates import Drawn, draw
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from foretail_trainer.skeletons import Key, Skeleton
+    from foretail_trainer.slots import Template
 
 _ROUNDS_MAX = 12
 _STEP = 1e-3

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from foretail_trainer.masks import VALUE, Masks, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
 EXAMPLES_MAX = 3
@@ -16,7 +19,7 @@ SKELETONS_MAX = 100_000
 _LOOKS_MAX = 4
 """Messages of one digit-blind text that are looked at for digits that vary."""
 _ALIKE_MIN = 32
-"""Texts that differ in long ids only, such as a UUID a line, that are kept apart; later ones are counted with the first."""
+"""Texts that differ in long ids only, such as a UUID a line, that are kept apart; later ones count with the first."""
 _LONG_ID = re.compile(
     rb"(?<![0-9A-Za-z])(?:[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|(?=[a-fA-F]*0)[0-9a-fA-F]{8,})(?![0-9A-Za-z])"
 )

@@ -1,20 +1,24 @@
 """Which part of a message is a value and which is a word that names the event.
 
-A *slot* is a place of messages that agree in all else: one token, or what stands in quotes, in brackets or after `key=`.
-Evidence from the form of what fills it, from what stands around it and from how many fill it is summed in bits; above
-zero the slot is a variable and its messages are one type. Messages that vary in several value-like places at once are
-compared by shape. No weight was fitted to a log.
+A *slot* is a place of messages that agree in all else: one token, or what stands in quotes, in brackets or after
+`key=`. Evidence from the form of what fills it, from what stands around it and from how many fill it is summed in bits;
+above zero the slot is a variable and its messages are one type. Messages that vary in several value-like places at once
+are compared by shape. No weight was fitted to a log.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from foretail_trainer.masks import BLANK, EMPTY, PUNCTUATION, VALUE
 from foretail_trainer.words import HOLDERS, MARKED, STRUCTURED, form, is_word, without_common
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
 Key = tuple[str, ...]
 Spans = tuple[tuple[int, int], ...]
@@ -97,7 +101,7 @@ def parts(key: Key) -> Iterator[tuple[int, int]]:
             end -= key[end - 1 : end] == (BLANK,)
             if end > start + 1:
                 yield start, end
-        elif token == "=" and place + 2 < len(key) and key[place + 1] != BLANK:
+        elif token == "=" and place + 2 < len(key) and key[place + 1] != BLANK:  # noqa: S105 - a token of text
             end = _value_end(key, place + 1)
             if end > place + 2:
                 yield place + 1, end
@@ -123,9 +127,9 @@ def _value_end(key: Key, start: int) -> int:
     depth = 0
     for i in range(start, min(len(key), start + _PART_TOKENS_MAX)):
         token = key[i]
-        if token in "([{":
+        if token in "([{":  # noqa: S105 - a token of text
             depth += 1
-        elif token in ")]}":
+        elif token in ")]}":  # noqa: S105 - a token of text
             depth -= 1
             if depth < 0:
                 return i
@@ -295,4 +299,4 @@ def neighbours(keys: Iterable[Key]) -> list[tuple[Key, Key]]:
         for place, token in enumerate(key):
             if is_place(token) and len(key) > 1:
                 slots[key[:place], key[place + 1 :]].append(key)
-    return [(a, b) for same in slots.values() for a, b in zip(same, same[1:], strict=False)]
+    return [(a, b) for same in slots.values() for a, b in itertools.pairwise(same)]

@@ -7,15 +7,18 @@ than were seen: a variable is a run without blanks that ends at the literal afte
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from foretail.errors import ConfigError
 from foretail.lint import check_pattern
-
 from foretail_trainer.masks import BLANK, EMPTY, VALUE
 from foretail_trainer.skeletons import Key, Place, Seen, Skeleton
-from foretail_trainer.slots import Template
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from foretail_trainer.slots import Template
 
 ANY = "<*>"
 _WIDE_WORDS = 6

@@ -22,9 +22,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from foretail.errors import ConfigError
 from foretail.lint import check_pattern
@@ -33,6 +33,9 @@ from foretail.syntax import Group, Set
 from foretail.syntax import Sequence as Items
 from foretail.syntax import parse as parse_regex
 from foretail_trainer.identity import changed, type_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 _NAME = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _ID = re.compile(r"[0-9a-f]{16}")

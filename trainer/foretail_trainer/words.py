@@ -1,35 +1,43 @@
 """How much a token looks like a value rather than a word that names an event: bits, from its characters alone.
 
-Nothing here knows a system. Closed-class words, participles and upper-case constants name events and states; marks, digits,
-inner punctuation, booleans and nulls are values.
+Nothing here knows a system. Closed-class words, participles and upper-case constants name events and states; marks,
+digits, inner punctuation, booleans and nulls are values.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from foretail_trainer.masks import EMPTY, VALUE
 
-HOLDERS = frozenset(
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+HOLDERS = _words(
     "user username login uid account host hostname node server client peer domain address addr ip device dev interface"
     " name id file filename directory dir path url program service container job queue topic key tag image volume"
-    " package module plugin app application database table role group member leader owner".split()
+    " package module plugin app application database table role group member leader owner"
 )
 """Nouns after which logs name an individual."""
 
-LITERALS = frozenset("true false null none nil nan undefined yes no on off n/a unknown".split())
+LITERALS = _words("true false null none nil nan undefined yes no on off n/a unknown")
 """Values that are words."""
 
-_CLOSED = frozenset(
-    "a an the is are was were be been being am has have had having do does did not no nor cannot can could will would"
-    " shall should may might must to from for in into at of by with without within on off over under via as than then"
-    " and or but if else when while until since because so that this these those it its there here up down out back"
-    " again already still only all any some none both each every more most less other same new old start stop begin end"
-    " open close run exit fail success failure ok done error warning info debug fatal critical normal idle ready busy"
-    " active inactive online offline enable disable read write create delete add remove update insert select get set put"
-    " post head send receive sent received begin began begun left right north south east west x y z in out".split()
+_CLOSED = _words(
+    "a active add again all already am an and any are as at back be because been began begin begun being both busy"
+    " but by can cannot close could create critical debug delete did disable do does done down each east else enable"
+    " end error every exit fail failure fatal for from get had has have having head here idle if in inactive info"
+    " insert into is it its left less may might more most must new no none nor normal north not of off offline ok"
+    " old on online only open or other out over post put read ready receive received remove right run same select"
+    " send sent set shall should since so some south start still stop success than that the then there these this"
+    " those to under until up update via warning was were west when while will with within without would write x y z"
 )
 """Words that are never the name of an individual, and the states and actions logs speak of."""
 
