@@ -237,7 +237,7 @@ class Incidents(_Section, frozen=True, kw_only=True):
     """
 
     cap_per_hour: Count = 20
-    cooldown_s: NotNegative = 900.0
+    cooldown_s: NotNegative = 3600.0
     mute_file: str = "/etc/foretail/mute.toml"
 
 

@@ -125,13 +125,15 @@ class Teller:
         self.totals.anomalous_units += int(flagged.sum())
         shown = np.arange(len(units)) if emit == "sessions" else np.flatnonzero(flagged)
         order = [(float(units.close_at[row]), row, False) for row in shown.tolist()]
+        now = seen.times if seen is not None else np.full(1, units.last_time.max(initial=-math.inf))
         unseen: dict[int, str] = {}
         if seen is not None and columns is not None:
             unseen = dict(zip(np.flatnonzero(seen.ids == UNKNOWN).tolist(), columns.unseen, strict=True))
             speaking = range(len(seen.ids)) if emit == "lines" else np.flatnonzero(seen.flagged | (seen.ids == UNKNOWN))
             order += [(int(row) + 0.25, int(row), True) for row in speaking]
             order.sort()
-        for _, row, is_line in order:
+        for at, row, is_line in order:
+            self.close(float(now[min(int(at), len(now) - 1)]), records)  # whatever the reads, in event time
             if is_line and seen is not None:
                 self._line(seen, row, unseen.get(row), records, observed=observed)
             else:
