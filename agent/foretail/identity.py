@@ -33,7 +33,7 @@ class Content(Protocol):
         """Give up to `size` bytes from `offset`; fewer only at the end."""
 
 
-class Cursor(msgspec.Struct, frozen=True):
+class Cursor(msgspec.Struct, frozen=True, array_like=True):
     """Where reading of one source goes on, and how its file is recognised.
 
     Attributes:

@@ -11,8 +11,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import struct
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,13 +18,20 @@ import msgspec
 
 from foretail.durable import System, sync_directory, write_all, write_durably
 from foretail.errors import ConfigError, StreamError
-
-SCHEMA = 1
-_HEADER = struct.Struct("<8sIQQQII")  # magic, schema, generation, sequence, payload bytes and crc, crc of all before
-_RECORD = struct.Struct("<IIBQ")  # payload bytes, crc of the rest, kind, sequence
-_SNAPSHOT, _JOURNAL = "snapshot", "journal"
-_MAGIC = {_SNAPSHOT: b"ftsnap\r\n", _JOURNAL: b"ftjrnl\r\n"}
-_DATA, _NOTE, _ACK, _DISCARD = 1, 2, 3, 4
+from foretail.ledger import (
+    ACK,
+    DATA,
+    DISCARD,
+    HEADER_BYTES,
+    JOURNAL,
+    NOTE,
+    SNAPSHOT,
+    Header,
+    header,
+    read_journal,
+    read_snapshot,
+    record,
+)
 
 
 class JournalLimits(msgspec.Struct, frozen=True):
@@ -66,6 +71,14 @@ class Restored(NamedTuple):
     discarded: int = 0
     cut_bytes: int = 0
     recovered: str = ""
+
+
+class _Base(NamedTuple):
+    """What the journal of the newest generation adds to."""
+
+    snapshot: bytes | None
+    records: list[bytes]
+    notes: list[bytes]
 
 
 class Journal:
@@ -121,13 +134,13 @@ class Journal:
 
         Raises StreamError when the system refuses (ENOSPC, EIO): nothing was added and it can be tried again.
         """
-        self._put(_DATA, self.sequence + 1, payload)
+        self._put(DATA, self.sequence + 1, payload)
         self.sequence += 1
         return self.sequence
 
     def note(self, payload: bytes) -> None:
         """Add a fact that is restored whether or not a later record is acknowledged. Raises as `append` does."""
-        self._put(_NOTE, self.sequence, payload)
+        self._put(NOTE, self.sequence, payload)
 
     def acknowledge(self, sequence: int) -> None:
         """Say that the records up to this number were delivered; a lower number than before changes nothing.
@@ -136,7 +149,7 @@ class Journal:
         """
         sequence = min(sequence, self.sequence)
         if sequence > self.acknowledged:
-            self._put(_ACK, sequence, b"")
+            self._put(ACK, sequence, b"")
             self.acknowledged = sequence
 
     def sync(self, now: float) -> None:
@@ -172,21 +185,23 @@ class Journal:
         if self.acknowledged < self.sequence:
             raise AssertionError(f"compact() before record {self.sequence} was acknowledged")
         generation = self._generation + 1
-        path = self._path(_SNAPSHOT, generation)
+        path = self._path(SNAPSHOT, generation)
         fd = -1
         try:
             fd = self._new_journal(generation)
-            write_durably(path, (_header(_SNAPSHOT, generation, self.sequence, snapshot), snapshot), self._system)
+            write_durably(path, (header(SNAPSHOT, Header(generation, self.sequence), snapshot), snapshot), self._system)
         except OSError as error:
             if fd < 0 or not path.exists():
                 self._undo(fd, generation)
                 raise StreamError(f"cannot compact the journal in {self.directory}: {error.strerror}") from error
             self._unsynced_directory = True  # the new snapshot is in place; `sync` tries the directory again
             self.errors += 1
+        else:
+            self._unsynced_directory = False
         with contextlib.suppress(OSError):
             self._system.close(self._fd)
         self._fd, self._generation, self._snapshot_bytes = fd, generation, len(snapshot)
-        self.size = _HEADER.size
+        self.size = HEADER_BYTES
         self._dirty = self._torn = self._lost_pages = self._pending = False
         if not self._unsynced_directory:
             self._forget_before(generation - 1)
@@ -204,9 +219,9 @@ class Journal:
         """Write one record with one call; on failure leave the journal as it was."""
         if len(payload) > self.limits.record_bytes_max:
             raise StreamError(f"a journal record of {len(payload)} bytes exceeds {self.limits.record_bytes_max}")
-        data = _record(kind, sequence, payload)
+        data = record(kind, sequence, payload)
         if self._pending:
-            data = _record(_DISCARD, self.acknowledged, b"") + data
+            data = record(DISCARD, self.acknowledged, b"") + data
         try:
             self._mend()
             self._torn = True
@@ -229,93 +244,95 @@ class Journal:
             self._torn = False
 
     def _recover(self) -> Restored:
-        """Read the newest generation that is whole, and open its journal for appending."""
-        found = {kind: self._generations(kind) for kind in (_SNAPSHOT, _JOURNAL)}
-        newest = found[_SNAPSHOT][-1] if found[_SNAPSHOT] else 0
-        self._refuse_orphans(found[_JOURNAL], newest)
-        snapshot, records, recovered = self._read_snapshot(newest)
-        self._generation = newest
-        if newest not in found[_JOURNAL]:
-            recovered = recovered or (f"journal-{newest} is missing" if newest else "")
-            self._fd = self._new_journal(newest)
-            sync_directory(self.directory, self._system)
-            return Restored(snapshot, records, [], recovered=recovered)
-        return self._reopen(snapshot, records, recovered)
-
-    def _reopen(self, snapshot: bytes | None, records: list[bytes], recovered: str) -> Restored:
-        path = self._path(_JOURNAL, self._generation)
-        content = _read_journal(path)
+        """Read the newest generation, by way of the one before if its snapshot is damaged, and open its journal."""
+        self._generation = self._newest()
+        base, recovered = self._read_base()
+        path = self._path(JOURNAL, self._generation)
+        if not path.exists():
+            if self._generation:
+                recovered = recovered or f"{path.name} is missing"
+            return self._begun(base, 0, recovered)
+        content = read_journal(path)
         if content.good == 0:  # not even a header
             path.unlink()
-            self._fd = self._new_journal(self._generation)
-        else:
-            self._fd = self._system.open(str(path), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-            if content.cut:
-                self._system.ftruncate(self._fd, content.good)
-            self.size = content.good
+            return self._begun(base, content.cut, recovered or f"{path.name} has no header")
+        self._fd = self._system.open(str(path), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        if content.cut:
+            self._system.ftruncate(self._fd, content.good)
+        self.size = content.good
         self.sequence = max(self.sequence, content.sequence)
-        self.acknowledged = max(self.acknowledged, content.acknowledged)
         self._pending = content.unacknowledged > 0
-        if self._pending:
-            self.acknowledged = self.sequence  # nothing of the last run is waited for
-        kept = [*records, *content.records]
-        return Restored(snapshot, kept, content.notes, content.unacknowledged, content.cut, recovered)
+        self.acknowledged = self.sequence  # nothing of the last run is waited for
+        return Restored(
+            base.snapshot,
+            base.records + content.records,
+            base.notes + content.notes,
+            content.unacknowledged,
+            content.cut,
+            recovered,
+        )
 
-    def _read_snapshot(self, generation: int) -> tuple[bytes | None, list[bytes], str]:
-        """Give snapshot, records since it that the newest one held, and why not the newest one."""
+    def _begun(self, base: _Base, cut_bytes: int, recovered: str) -> Restored:
+        """Begin the journal of a generation that has none."""
+        self._fd, self.size = self._new_journal(self._generation), HEADER_BYTES
+        sync_directory(self.directory, self._system)
+        return Restored(*base, cut_bytes=cut_bytes, recovered=recovered)
+
+    def _newest(self) -> int:
+        """Find the newest generation; remove the empty journal of a compaction that did not come to its end."""
+        newest = max(self._generations(SNAPSHOT), default=0)
+        for generation in self._generations(JOURNAL):
+            path = self._path(JOURNAL, generation)
+            if generation > newest and path.stat().st_size <= HEADER_BYTES:
+                self._system.unlink(str(path))
+        return max([newest, *self._generations(JOURNAL)])
+
+    def _read_base(self) -> tuple[_Base, str]:
+        """Give the snapshot of the generation; if it is damaged, the one before and all records that led to it."""
+        generation = self._generation
         if generation == 0:
-            return None, [], ""
-        path = self._path(_SNAPSHOT, generation)
+            return _Base(None, [], []), ""
+        path = self._path(SNAPSHOT, generation)
         try:
-            header, snapshot = _read_headed(path, _SNAPSHOT)
-        except ValueError as damage:
-            older, records = self._read_older(generation - 1, path, damage)
-            return older, records, f"{path.name} is damaged ({damage}); restored from generation {generation - 1}"
-        self.sequence = self.acknowledged = header.sequence
+            head, snapshot = read_snapshot(path)
+        except (OSError, ValueError) as damage:
+            why = damage.strerror if isinstance(damage, OSError) else damage
+            return self._read_older(generation - 1, f"{path.name}: {why}"), (
+                f"{path.name} is damaged ({why}); restored from generation {generation - 1}"
+            )
+        self.sequence = head.sequence
         self._snapshot_bytes = len(snapshot)
-        return snapshot, [], ""
+        return _Base(snapshot, [], []), ""
 
-    def _read_older(self, generation: int, path: Path, damage: ValueError) -> tuple[bytes | None, list[bytes]]:
-        """Give the snapshot before the damaged one and all its records: together they are the damaged one's state."""
+    def _read_older(self, generation: int, damage: str) -> _Base:
+        """Give an older snapshot and all records after it; those never acknowledged were discarded by its run."""
         older = None
         try:
             if generation:
-                header, older = _read_headed(self._path(_SNAPSHOT, generation), _SNAPSHOT)
-                self.sequence = header.sequence
-            content = _read_journal(self._path(_JOURNAL, generation))
-            if content.cut or content.unacknowledged:
+                head, older = read_snapshot(self._path(SNAPSHOT, generation))
+                self.sequence = head.sequence
+            content = read_journal(self._path(JOURNAL, generation))
+            if content.cut:
                 raise ValueError(f"journal-{generation} is damaged too")  # noqa: TRY301 - one sentence for both
         except (OSError, ValueError) as error:
             raise ConfigError(
-                f"the state in {self.directory} is damaged ({path.name}: {damage}; generation {generation}: {error}): "
+                f"the state in {self.directory} is damaged ({damage}; generation {generation}: {error}): "
                 "restore the directory from a backup, or move it away to start anew"
             ) from error
-        self.sequence = self.acknowledged = max(self.sequence, content.sequence)
+        self.sequence = max(self.sequence, content.sequence)
         self._snapshot_bytes = len(older or b"")
-        return older, content.records
-
-    def _refuse_orphans(self, journals: list[int], newest: int) -> None:
-        """Remove the empty journal of a compaction that did not end; refuse one that holds records."""
-        for generation in [number for number in journals if number > newest]:
-            path = self._path(_JOURNAL, generation)
-            if path.stat().st_size > _HEADER.size:
-                raise ConfigError(
-                    f"{path} has no snapshot-{generation}: restore the directory from a backup, or move it away "
-                    "to start anew"
-                )
-            self._system.unlink(str(path))
+        return _Base(older, content.records, content.notes)
 
     def _new_journal(self, generation: int) -> int:
         """Make an empty journal that outlasts a power failure, and give its descriptor."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        fd = self._system.open(str(self._path(_JOURNAL, generation)), flags, 0o600)
+        fd = self._system.open(str(self._path(JOURNAL, generation)), flags, 0o600)
         try:
-            write_all(fd, _header(_JOURNAL, generation, self.sequence, b""), self._system)
+            write_all(fd, header(JOURNAL, Header(generation, self.sequence)), self._system)
             self._system.fsync(fd)
         except OSError:
             self._system.close(fd)
             raise
-        self.size = self.size or _HEADER.size
         return fd
 
     def _undo(self, fd: int, generation: int) -> None:
@@ -323,11 +340,11 @@ class Journal:
         with contextlib.suppress(OSError):
             if fd >= 0:
                 self._system.close(fd)
-            self._system.unlink(str(self._path(_JOURNAL, generation)))
+            self._system.unlink(str(self._path(JOURNAL, generation)))
 
     def _forget_before(self, generation: int) -> None:
         """Remove older generations; a failure only costs space until the next compaction."""
-        for kind in (_SNAPSHOT, _JOURNAL):
+        for kind in (SNAPSHOT, JOURNAL):
             for number in self._generations(kind):
                 if number < generation:
                     with contextlib.suppress(OSError):
@@ -339,23 +356,6 @@ class Journal:
 
     def _path(self, kind: str, generation: int) -> Path:
         return self.directory / f"{kind}-{generation}"
-
-
-class _Header(NamedTuple):
-    generation: int
-    sequence: int
-
-
-class _Content(NamedTuple):
-    """What a journal file holds: `good` whole bytes, `cut` bytes after them."""
-
-    records: list[bytes]
-    notes: list[bytes]
-    unacknowledged: int
-    sequence: int
-    acknowledged: int
-    good: int
-    cut: int
 
 
 def _locked(directory: Path) -> int:
@@ -373,73 +373,3 @@ def _locked(directory: Path) -> int:
             f"another agent uses the state directory {directory}: stop it or give this one another `state`"
         ) from error
     return fd
-
-
-def _header(kind: str, generation: int, sequence: int, payload: bytes) -> bytes:
-    head = _HEADER.pack(_MAGIC[kind], SCHEMA, generation, sequence, len(payload), zlib.crc32(payload), 0)[:-4]
-    return head + zlib.crc32(head).to_bytes(4, "little")
-
-
-def _record(kind: int, sequence: int, payload: bytes) -> bytes:
-    tail = struct.pack("<BQ", kind, sequence) + payload
-    return struct.pack("<II", len(payload), zlib.crc32(tail)) + tail
-
-
-def _read_headed(path: Path, kind: str) -> tuple[_Header, bytes]:
-    """Read and check a file; ValueError says how it is damaged, ConfigError that a newer version wrote it."""
-    data = path.read_bytes()
-    if len(data) < _HEADER.size or not data.startswith(_MAGIC[kind]):
-        raise ValueError("no header")
-    _, schema, generation, sequence, size, checksum, head_checksum = _HEADER.unpack_from(data)
-    if zlib.crc32(data[: _HEADER.size - 4]) != head_checksum:
-        raise ValueError("header checksum differs")
-    if schema > SCHEMA:
-        raise ConfigError(
-            f"{path} was written by a newer foretail (state schema {schema}, this one reads up to {SCHEMA}): "
-            "upgrade, or move the state directory away to start anew"
-        )
-    payload = data[_HEADER.size :]
-    if kind == _SNAPSHOT and (len(payload) != size or zlib.crc32(payload) != checksum):
-        raise ValueError(f"{len(payload)} of {size} bytes, or their checksum differs")
-    return _Header(generation, sequence), payload
-
-
-def _read_journal(path: Path) -> _Content:
-    """Read the records up to the first one that is torn or damaged."""
-    total = path.stat().st_size
-    try:
-        header, data = _read_headed(path, _JOURNAL)
-    except ValueError:
-        return _Content([], [], 0, 0, 0, 0, total)
-    sequence = acknowledged = header.sequence
-    records: list[bytes] = []
-    waiting: list[tuple[int, bytes]] = []
-    notes: list[bytes] = []
-    place = 0
-    while (read := _read_record(data, place)) is not None:
-        kind, number, payload, place = read
-        sequence = max(sequence, number)
-        if kind == _DATA:
-            waiting.append((number, payload))
-        elif kind == _NOTE:
-            notes.append(payload)
-        elif kind == _DISCARD:
-            waiting.clear()
-        elif kind == _ACK:
-            acknowledged = number
-            records += [payload for other, payload in waiting if other <= number]
-            waiting = [one for one in waiting if one[0] > number]
-    good = _HEADER.size + place
-    return _Content(records, notes, len(waiting), sequence, acknowledged, good, total - good)
-
-
-def _read_record(data: bytes, place: int) -> tuple[int, int, bytes, int] | None:
-    """Give kind, number, payload and the place after the record, or None if there is no whole one."""
-    start = place + _RECORD.size
-    if start > len(data):
-        return None
-    size, checksum, kind, number = _RECORD.unpack_from(data, place)
-    end = start + size
-    if end > len(data) or zlib.crc32(data[place + 8 : end]) != checksum:
-        return None
-    return kind, number, data[start:end], end

@@ -50,11 +50,9 @@ def _rule(states: str, pattern: bytes, state: str) -> _Rule:
 # The state before a record is "out". States named in no rule end the record after that line.
 _PRESETS: dict[str, tuple[_Rule, ...]] = {
     "java": (
-        _rule("head frame", rb"\s+(?:at |\.\.\. \d+ |- locked |Suppressed: |eval at )", "frame"),
-        _rule("head frame", rb"(?:Caused by|Suppressed): |\s+Caused by: ", "head"),
-        _rule("text head", rb"(?:Exception in thread |[\w$.]+\.[\w$]*(?:Exception|Error|Throwable)\b)", "head"),
-        _rule("head", rb"[\t ]", "head"),
-        _rule("text out", rb"[^\n]*?(?:Exception|Error|Throwable)[:\s]|[\w$.]+(?:Exception|Error|Throwable)$", "head"),
+        _rule("out", rb"[^\n]*?(?:Exception|Error|Throwable)(?:[:\s]|$)", "trace"),
+        _rule("trace", rb"\s+(?:at |eval at |\.\.\. \d+ |- locked |Caused by: |Suppressed: )", "trace"),
+        _rule("trace", rb"Caused by: |[\w$.]+\.[\w$]*(?:Exception|Error|Throwable)\b|[\t ]", "trace"),
     ),
     "python": (
         _rule("out", rb"[^\n]*?Traceback \(most recent call last\):", "trace"),

@@ -118,7 +118,8 @@ class Watch:
         while not self._finished and self._ready:
             tail = self._ready.popleft()
             self._waiting.discard(tail.id)
-            if tail.after in self._waiting and self._followed.tails[tail.after].unread:
+            earlier = self._followed.tails.get(tail.after)
+            if earlier is not None and earlier.id in self._waiting and earlier.unread:
                 self._mark(tail)
                 continue
             batch = self._turn(tail, now, arrived)

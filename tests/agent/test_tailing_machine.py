@@ -69,6 +69,13 @@ class Tailing(RuleBasedStateMachine):
         if position is not None:
             self.expected[life] = len(life.content) - position
 
+    def _only_banners(self):
+        """Whether of some life nothing but the banner is known for sure: after a crash it could be another one."""
+        return any(
+            life.banner and life.content and self.agent.acknowledged_end(life) <= life.banner
+            for life in self.agent.lives.values()
+        )
+
     @rule(log=LOGS, sizes=SIZES, end=st.booleans())
     def write(self, log, sizes, end):
         self.directory.write(log, *sizes, end=end)
@@ -214,10 +221,12 @@ class Tailing(RuleBasedStateMachine):
     @precondition(lambda self: self.up)
     @rule()
     def crash(self):
-        if any(life.banner and self.agent.acknowledged_end(life) <= life.banner for life in self.directory.lives):
+        if self._only_banners():
             self.agent.look()
             self.agent.read()
             self.agent.acknowledge()
+        if self._only_banners():
+            return
         for life in set(self.directory.lives) - set(self.directory.files.values()):
             done = self.agent.acknowledged_end(life)
             if done < len(life.content):  # it lived on only while it was open
