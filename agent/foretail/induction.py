@@ -24,6 +24,8 @@ SHARE = 0.97
 """Of the lines peeled so far, how many must have the next column."""
 RECORDS_MIN = 0.25
 """Of all lines that do not begin with white space, how many must start a record; the rest continue one."""
+DIVERSE_MIN = 3
+"""First words of the messages behind a column that is not certain to be a header's."""
 ELEMENTS_MAX = 14
 LINE_BYTES = 1024
 
@@ -73,6 +75,7 @@ _COLUMNS = (
     _Column("logger", r"(?P<{name}>[A-Za-z_$][\w$-]*[.:/][\w$.:/-]+)(?=[\s|])"),
     _Column("padded", r"(?P<{name}>\S+)(?=\s{2,}\S)"),
 )
+_CERTAIN = {"time", "date", "level"}
 _PLAIN = {"level", "number", "separator"}
 _PIPED = (
     _Column("level", rf"\|\s*+(?P<{{name}}>{_LEVEL})(?=\s*\|)"),
@@ -105,13 +108,17 @@ class _Peel:
         self.rests = texts
         self.all = len(texts)
         self.pieces: list[str] = []
+        self.taken: list[tuple[str, list[str]]] = []
         self.kinds: list[str] = []
 
     def run(self) -> None:
         if not self._begin():
             return
-        while len(self.kinds) < ELEMENTS_MAX and self._next():
+        while len(self.pieces) < ELEMENTS_MAX and self._next():
             pass
+        while len(self.pieces) > 1 and self.taken[-1][0] not in _CERTAIN and not self._diverse():
+            self.rests = self.taken.pop()[1]
+            self.pieces.pop()
 
     def _begin(self) -> bool:
         """The stamp tells records from the lines that continue them; without one, all lines must be alike."""
@@ -168,6 +175,7 @@ class _Peel:
             check_pattern(piece + CONTENT)
         except ConfigError:  # parts that touch could trade bytes on a hostile line
             return False
+        self.taken.append((column.kind, self.rests))
         self.rests = [match.string[match.end() :] for match in matches]
         self.pieces.append(piece)
         self.kinds += ["field"] * words + [column.kind]
@@ -179,6 +187,10 @@ class _Peel:
         values = [match[field] for match in matches]
         named = sum(re.search(r"[\d._/@:-]", value) is not None for value in values)
         return len(set(values)) <= max(0.02 * len(values), 3) or named >= 0.95 * len(values)
+
+    def _diverse(self) -> bool:
+        """Whether different messages follow; where all lines say the same, a column may well be a part of it."""
+        return len({re.sub(r"\d", "0", rest[:40].split(" ", 1)[0]) for rest in self.rests}) >= DIVERSE_MIN
 
     def _tags(self, matches: Sequence[re.Match[str]], name: str) -> bool:
         """A tag names a program: there are few of them, and without a stamp it must carry its pid."""
