@@ -202,8 +202,8 @@ class Listener:
         plug.setblocking(False)
         host = str(peer[0]) if isinstance(peer, tuple) else self._source.address.removeprefix("unix:")
         if len(self._connections) >= self._source.connections_max:
-            plug.close()
             refused(self.name, host, "connections_max", f"more than {self._source.connections_max} connections.")
+            plug.close()
             return
         self._accepted += 1
         connection = Connection(self._accepted, plug, host)

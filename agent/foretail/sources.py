@@ -128,6 +128,7 @@ class PipeInlet:
         fd: 0 is standard input.
         plain: no byte order mark is looked for: one line out for one line in, whatever its bytes.
         read_bytes_max: of one read.
+        batches_max: reads that wait for the loop: few, for a pipe does not give twice what a killed agent had read.
     """
 
     def __init__(
@@ -138,8 +139,8 @@ class PipeInlet:
         *,
         fd: int = 0,
         plain: bool = False,
-        read_bytes_max: int = 256 << 10,
-        batches_max: int = 64,
+        read_bytes_max: int = 64 << 10,
+        batches_max: int = 1,
     ) -> None:
         self.name = "stdin"
         self._fd = fd

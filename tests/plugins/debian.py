@@ -23,7 +23,8 @@ def root(name: str) -> Path | None:
         return None
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    fetched = subprocess.run(["apt-get", "download", *PACKAGES[name]], cwd=folder, capture_output=True, timeout=300)
+    command = ["apt-get", "download", *PACKAGES[name]]
+    fetched = subprocess.run(command, cwd=folder, capture_output=True, timeout=300, check=False)
     for package in folder.glob("*.deb"):
         subprocess.run(["dpkg", "-x", package, folder], check=True)
         package.unlink()

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 from plugins import debian, syslog_bundle
+from plugins.daemons import PATIENCE_S, children, count, send, until, verdicts
 
 PLUGIN = Path(__file__).parents[2] / "plugins/rsyslog"
 FORETAIL = str(Path(sys.executable).with_name("foretail"))
-PATIENCE_S = 240.0
 pytestmark = pytest.mark.slow
 
 
@@ -45,15 +45,17 @@ class Daemon:
 
     def __init__(self, rsyslog, folder, *rules):
         with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
+            self.address = probe.getsockname()
         modules = next(rsyslog.glob("usr/lib/*/rsyslog"))
         head = f'global(workDirectory="{folder}" maxMessageSize="64k")\nmodule(load="imtcp")\n'
-        head += f'input(type="imtcp" address="127.0.0.1" port="{self.port}")\n'
+        head += f'input(type="imtcp" address="127.0.0.1" port="{self.address[1]}")\n'
         config = folder / "rsyslog.conf"
         config.write_text(head + "\n".join(rules))
         self.command = [str(rsyslog / "usr/sbin/rsyslogd"), "-M", str(modules), "-f", str(config)]
         self.environment = debian.environment(rsyslog)
-        checked = subprocess.run([*self.command, "-N1"], env=self.environment, capture_output=True, text=True)
+        checked = subprocess.run(
+            [*self.command, "-N1"], env=self.environment, capture_output=True, text=True, check=False
+        )
         assert checked.returncode == 0, checked.stderr
         self.process = subprocess.Popen(
             [*self.command, "-n", "-i", str(folder / "pid")], env=self.environment, stderr=subprocess.PIPE
@@ -69,51 +71,6 @@ class Daemon:
         finally:
             self.process.kill()
 
-    def send(self, messages):
-        """Each message as a syslog line over TCP."""
-        plug = connected(self.port)
-        with plug:
-            for message in messages:
-                plug.sendall(b"<14>Nov 21 09:00:00 web1 prog[12]: %s\n" % message.encode())
-
-
-def connected(port):
-    """A connection, as soon as somebody listens."""
-    started = threading.Event()
-    for _ in range(600):
-        try:
-            return socket.create_connection(("127.0.0.1", port), 10)
-        except ConnectionRefusedError:
-            started.wait(0.05)
-    raise TimeoutError(f"nobody listens on port {port}")
-
-
-def until(fact):
-    """Wait for a fact that another process makes true."""
-    never = threading.Event()
-    for _ in range(int(PATIENCE_S / 0.1)):
-        if fact():
-            return True
-        never.wait(0.1)
-    return False
-
-
-def verdicts(path):
-    """The number of each scored line -> ids of its verdicts."""
-    found = {}
-    for file in sorted(path.parent.glob(f"{path.name}*")):
-        for line in file.read_bytes().splitlines():
-            record = json.loads(line)
-            if record["kind"] == "line":
-                found.setdefault(int(record["key"]), []).append(record["id"])
-    return found
-
-
-def children(process):
-    """Process ids of the agents that a daemon started."""
-    path = Path(f"/proc/{process.pid}/task")
-    return [int(pid) for task in path.glob("*/children") for pid in task.read_text().split()]
-
 
 def test_omprog_scores_every_line_although_the_agent_is_killed_twice(rsyslog, bundle, tmp_path):
     """50,000 lines with confirmMessages, the agent killed twice meanwhile: every line scored at least once."""
@@ -121,22 +78,19 @@ def test_omprog_scores_every_line_although_the_agent_is_killed_twice(rsyslog, bu
     path = tmp_path / "rsyslog" / "verdicts.jsonl"
     lines = 50_000
 
-    def written():
-        return path.read_bytes().count(b"\n") if path.exists() else 0
-
     with Daemon(rsyslog, tmp_path, rules) as daemon:
-        sender = threading.Thread(target=daemon.send, args=(syslog_bundle.messages(lines),))
+        sender = threading.Thread(target=send, args=(daemon.address, syslog_bundle.messages(lines)))
         sender.start()
         for share in (0.2, 0.6):
-            assert until(lambda share=share: written() > lines * share)
+            assert until(lambda share=share: count(path) > lines * share)
             (agent,) = children(daemon.process)
             os.kill(agent, signal.SIGKILL)
         sender.join(PATIENCE_S)
-        assert until(lambda: written() >= lines), (tmp_path / "rsyslog.log").read_text()[-2000:]
+        assert until(lambda: count(path) >= lines), (tmp_path / "rsyslog.log").read_text()[-2000:]
     found = verdicts(path)
     assert set(found) == set(range(lines))
     repeated = sum(len(ids) - 1 for ids in found.values())
-    print(f"omprog: {lines} lines, 2 kills, {repeated} scored twice")
+    print(f"omprog: {lines} lines, 2 kills, {repeated} scored twice")  # noqa: T201  the figures
     assert repeated <= 2
 
 
@@ -147,8 +101,8 @@ def test_mmexternal_annotates_every_message_in_order(rsyslog, bundle, tmp_path):
     path, lines = tmp_path / "all.jsonl", 10_000
     messages = syslog_bundle.messages(lines)
     with Daemon(rsyslog, tmp_path, rules) as daemon:
-        daemon.send(messages)
-        assert until(lambda: path.exists() and path.read_bytes().count(b"\n") >= lines)
+        send(daemon.address, messages)
+        assert until(lambda: count(path) >= lines)
     records = [json.loads(line) for line in path.read_bytes().splitlines()]
     assert [record["message"].strip() for record in records] == messages
     assert [int(record["foretail"]["key"]) for record in records] == list(range(lines))
