@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-WORDS = (
-    "open close read write connection session user disk file timeout retry cache worker request node volume packet "
-    "header queue shard index table replica"
-).split()
+WORDS = [
+    "open", "close", "read", "write", "connection", "session", "user", "disk", "file", "timeout", "retry", "cache",
+    "worker", "request", "node", "volume", "packet", "header", "queue", "shard", "index", "table", "replica",
+]  # fmt: skip
 TEMPLATES = (
     "Connection from {ip}:{n} closed",
     "User {user} logged in",
@@ -100,7 +100,8 @@ LAYOUTS: dict[str, Callable[[Draw, str], str]] = {
     "android": lambda d, t: d.at("{m:02}-{d:02} " + TIME + ".{ms:03}")
     + f"  {d.below(9999)}  {d.below(9999)} {d.one(*'DIWEV')} {d.one(*COMPONENTS)}: {t}",
     "cbs": lambda d, t: d.at(f"{DATE} {TIME}") + f", Info                  {d.one('CBS', 'CSI')}    {t}",
-    "healthapp": lambda d, t: d.at("{Y}{m:02}{d:02}-{H}:{M}:{S}:{ms}") + f"|{d.one('Step_LSC', 'HiH_Sync')}|30002312|{t}",
+    "healthapp": lambda d, t: d.at("{Y}{m:02}{d:02}-{H}:{M}:{S}:{ms}")
+    + f"|{d.one('Step_LSC', 'HiH_Sync')}|30002312|{t}",
     "thunderbird": _thunderbird,
     "proxifier": lambda d, t: d.at(f"[{{m:02}}.{{d:02}} {TIME}] ")
     + f"{d.one('chrome.exe', 'chrome.exe *64', 'Dropbox.exe')} - {t}",
@@ -110,9 +111,10 @@ LAYOUTS: dict[str, Callable[[Draw, str], str]] = {
     + f" [{d.one('main', f'exec-{d.below(9)}')}] {d.level():5} {d.one(*LOGGERS)} - {t}",
     "spring": lambda d, t: d.at(f"{DATE} {TIME}.{{ms:03}}")
     + f"  {d.level():5} 12345 --- [           main] {d.one(*LOGGERS):40} : {t}",
-    "log4j2": lambda d, t: d.at(f"{DATE} {TIME},{{ms:03}}") + f" {d.level()} [{d.one(*LOGGERS)}] (task-{d.below(9)}) {t}",
+    "log4j2": lambda d, t: d.at(f"{DATE} {TIME},{{ms:03}}")
+    + f" {d.level()} [{d.one(*LOGGERS)}] (task-{d.below(9)}) {t}",
     "mysql": lambda d, t: d.at(f"{DATE}T{TIME}.{{us:06}}Z")
-    + f" {d.below(99)} [{d.one('Note', 'Warning', 'System')}] [MY-{d.below(20000):06}] [{d.one('Server', 'InnoDB')}] {t}",
+    + f" {d.below(99)} [{d.one('Note', 'Warning', 'System')}] [MY-{d.below(20000):06}] [{d.one('Server', 'DB')}] {t}",
     "mysql_old": lambda d, t: d.at("{y}{m:02}{d:02} {H:2}:{M:02}:{S:02}") + f" [{d.one('Note', 'Warning')}] {t}",
     "postgres": lambda d, t: d.at(f"{DATE} {TIME}.{{ms:03}} UTC") + f" [{d.below(9999)}] {d.one('LOG', 'ERROR')}:  {t}",
     "elastic": lambda d, t: d.at(f"[{DATE}T{TIME},{{ms:03}}]")
@@ -133,19 +135,23 @@ LAYOUTS: dict[str, Callable[[Draw, str], str]] = {
     + f' web{d.below(3)} app {d.below(999)} ID{d.below(9)} {d.one("-", "[a@1 b=" + chr(34) + "c" + chr(34) + "]")} {t}',
     "rfc3164": lambda d, t: f"<{d.below(190)}>" + d.at(SYSLOG) + f" web{d.below(3)} app[{d.below(999)}]: {t}",
     "redis": lambda d, t: "4242:M " + d.at("{d:02} {b} {Y} " + TIME + ".{ms:03}") + f" * {t}",
-    "mongo_old": lambda d, t: d.at(f"{DATE}T{TIME}.{{ms:03}}+0000") + f" I {d.one('NETWORK', 'COMMAND'):8} [conn{d.below(9)}] {t}",
+    "mongo_old": lambda d, t: d.at(f"{DATE}T{TIME}.{{ms:03}}+0000")
+    + f" I {d.one('NETWORK', 'COMMAND'):8} [conn{d.below(9)}] {t}",
     "consul": lambda d, t: "    " + d.at("{Y}/{m:02}/{d:02} " + TIME) + f" [{d.level()}] {d.one('agent', 'serf')}: {t}",
     "cisco": lambda d, t: d.at(SYSLOG) + f" fw{d.below(3)} %ASA-{d.below(7)}-{d.below(999999):06}: {t}",
-    "tomcat": lambda d, t: d.at("{d:02}-{b}-{Y} " + TIME + ".{ms:03}") + f" {d.one('INFO', 'SEVERE')} [main] {d.one(*LOGGERS)} {t}",
+    "tomcat": lambda d, t: d.at("{d:02}-{b}-{Y} " + TIME + ".{ms:03}")
+    + f" {d.one('INFO', 'SEVERE')} [main] {d.one(*LOGGERS)} {t}",
     "hadoop": lambda d, t: d.at(f"{DATE} {TIME},{{ms:03}}") + f" {d.level()} {d.one(*LOGGERS)}: {t}",
     "erlang": lambda d, t: d.at(f"{DATE} {TIME}.{{ms:03}}") + f" [{d.one('info', 'error')}] <0.{d.below(999)}.0> {t}",
     "pipes": lambda d, t: d.at(f"{DATE} {TIME}") + f" | {d.level():5} | {d.one(*LOGGERS)} | {t}",
     "loguru": lambda d, t: d.at(f"{DATE} {TIME}.{{ms:03}}") + f" | {d.level():8} | app.web:handle:{d.below(300)} - {t}",
     "tracing": lambda d, t: d.at(f"{DATE}T{TIME}.{{us:06}}Z") + f" {d.level():>5} {d.one('app::web', 'app::db')}: {t}",
-    "kafka": lambda d, t: d.at(f"[{DATE} {TIME},{{ms:03}}]") + f" {d.level()} {t} (kafka.{d.one('log.Log', 'server.Fetcher')})",
-    "nginx_error": lambda d, t: d.at("{Y}/{m:02}/{d:02} " + TIME) + f" [{d.one('error', 'warn')}] {d.below(999)}#0: *{d.below(99)} {t}",
+    "kafka": lambda d, t: d.at(f"[{DATE} {TIME},{{ms:03}}]")
+    + f" {d.level()} {t} (kafka.{d.one('log.Log', 'server.Fetcher')})",
+    "nginx_error": lambda d, t: d.at("{Y}/{m:02}/{d:02} " + TIME)
+    + f" [{d.one('error', 'warn')}] {d.below(999)}#0: *{d.below(99)} {t}",
     "apache_error": lambda d, t: d.at("[Fri Mar {d:02} " + TIME + ".{us:06} {Y}]")
-    + f" [core:{d.one('error', 'notice')}] [pid {d.below(9999)}:tid {d.below(9999)}] [client 10.0.0.{d.below(255)}:80] {t}",
+    + f" [a:{d.one('error', 'notice')}] [pid {d.below(9999)}:tid {d.below(9999)}] [client 10.0.0.{d.below(255)}] {t}",
 }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 LINE_BYTES = 4096
-SAMPLE_MAX = 2000
+SAMPLE_MAX = 1000
 SHARE_MIN = 0.6
 """Share of the sample's lines a format must match; the rest may be continuation lines."""
 FIELDS_MAX = 64

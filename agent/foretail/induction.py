@@ -24,6 +24,7 @@ SHARE = 0.97
 """Of the lines peeled so far, how many must have the next column."""
 RECORDS_MIN = 0.25
 """Of all lines that do not begin with white space, how many must start a record; the rest continue one."""
+PROBE = 50
 DIVERSE_MIN = 3
 """First words of the messages behind a column that is not certain to be a header's."""
 ELEMENTS_MAX = 14
@@ -158,6 +159,9 @@ class _Peel:
         regex = "".join(rf"(?P<{field}>{_WORD})\s++" for field in fields)
         regex = f"(?>{regex}{column.regex.replace('{name}', name)}){_APART}"
         rule = re.compile(regex)
+        probe = self.rests[:: len(self.rests) // PROBE + 1]  # most columns are not there: see it from a few lines
+        if sum(rule.match(rest) is not None for rest in probe) * len(self.rests) < 0.4 * need * len(probe):
+            return False
         matches = [match for rest in self.rests if (match := rule.match(rest)) is not None]
         if len(matches) < need or not matches:
             return False

@@ -150,7 +150,7 @@ JSON_LOGS = {
     "pino": lambda n, t: {"level": 30 + 10 * (n % 3), "time": 1700000000000 + n, "pid": n, "hostname": "h", "msg": t},
     "ecs": lambda n, t: {"@timestamp": f"2024-01-01T00:00:{n % 60:02}Z", "log": {"level": "info"}, "message": t},
     "mongo": lambda n, t: {"t": {"$date": "2024-01-01T00:00:00.1+00:00"}, "s": "I", "c": "NET", "id": n, "msg": t},
-    "structlog": lambda n, t: {"event": t, "level": "error", "timestamp": "2024-01-01T00:00:00Z", "request_id": f"r{n}"},
+    "structlog": lambda n, t: {"event": t, "level": "error", "timestamp": "2024-01-01T00:00:00Z", "request_id": str(n)},
     "journal": lambda _, t: {"MESSAGE": t, "PRIORITY": "3", "__REALTIME_TIMESTAMP": "1700000000000000", "_PID": "7"},
     "odd names": lambda n, t: {"when": 1700000000.5 + n, "how_bad": "WARN", "what": t, "n": n},
 }  # fmt: skip
