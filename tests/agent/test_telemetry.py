@@ -96,6 +96,7 @@ def test_metric_names_end_in_their_unit():
 
 def test_prometheus_reads_the_registry():
     """The endpoint shows counters and gauges with help and labels."""
+    pytest.importorskip("prometheus_client")
     registry = Registry()
     registry.add("lines_total", 3, stream="a")
     registry.set("file_lag_bytes", 7, stream="a", path='/x"y')
@@ -121,6 +122,7 @@ def test_metrics_without_the_extra_say_what_to_install(monkeypatch):
 
 def test_an_address_in_use_is_named():
     """ConfigError, not a traceback of the server."""
+    pytest.importorskip("prometheus_client")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ConfigError, match=f"cannot listen on {address}: Address already in use"):
