@@ -12,7 +12,7 @@ import gzip
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -175,6 +175,7 @@ class Agent:
 
     Attributes:
         delivered: per source id, offset and line of all that was acknowledged.
+        lines: the same lines in the order they came.
         lives: source id to the life it reads.
         lost: bytes that the counters of all runs together admit.
     """
@@ -186,14 +187,20 @@ class Agent:
         *,
         reading: Reading | None = None,
         limits: WatchLimits | None = None,
-        state: Path | None = None,
+        exclude: Sequence[str] = (),
+        own: Sequence[str] = (),
+        start: Literal["head", "end"] = "head",
     ) -> None:
         self.directory = directory
-        self.include = [str(directory.path(pattern)) for pattern in include]
+        self.globs = Globs(
+            [str(directory.path(pattern)) for pattern in include], exclude, [str(directory.path(name)) for name in own]
+        )
+        self.start_at = start
         self.reading = reading or Reading("sim")
         self.limits = limits or WatchLimits(quiet_s=QUIET_S, forget_s=10 * QUIET_S)
-        self.state = state or directory.root.parent / "state"
+        self.state = directory.root.parent / "state"
         self.delivered: dict[str, list[tuple[int, bytes]]] = {}
+        self.lines: list[bytes] = []
         self.lives: dict[str, Life] = {}
         self.lost = 0
         self.now = 0.0
@@ -211,7 +218,8 @@ class Agent:
         registry = Registry.restore(restored.snapshot, cursors, restored.notes)
         self.watch = Watch(
             self.reading,
-            Globs(self.include),
+            self.globs,
+            start=self.start_at,
             registry=msgspec.convert(msgspec.to_builtins(registry), Registry),
             limits=self.limits,
         )
@@ -258,6 +266,7 @@ class Agent:
         done, self.pending = self.pending[:batches], [] if batches is None else self.pending[batches:]
         for sequence, batch in done:
             self.journal.acknowledge(sequence)
+            self.lines += batch.lines
             lines = zip(batch.offsets, batch.lines, strict=True)
             self._ends[batch.source.id] = batch.end
             self.delivered.setdefault(batch.source.id, []).extend(lines)
@@ -328,10 +337,12 @@ class Agent:
 
 
 @contextlib.contextmanager
-def simulated(root: Path, include: Sequence[str] = ("*.log",), *, banner: bytes = b"") -> Iterator[Agent]:
-    """Give an agent over an empty log directory."""
+def simulated(
+    root: Path, include: Sequence[str] = ("*.log",), *, banner: bytes = b"", **options: Any
+) -> Iterator[Agent]:
+    """Give an agent over an empty log directory; options as of Agent."""
     (root / "logs").mkdir(parents=True)
-    agent = Agent(LogDirectory(root / "logs", banner), include)
+    agent = Agent(LogDirectory(root / "logs", banner), include, **options)
     try:
         yield agent
     finally:

@@ -33,7 +33,7 @@ class Descriptors:
     """Opens and closes the files of tails, the least recently used first.
 
     Args:
-        count_max: files open at a time.
+        count_max: files open at a time, beside the one in use.
         retry: of unreadable paths.
         counts: read_errors are counted there.
         give_up: called with a tail that has no name left and must make room.
@@ -62,8 +62,8 @@ class Descriptors:
         """Take note that the open file was used."""
         self._open[tail.id] = tail
         self._open.move_to_end(tail.id)
-        while len(self._open) > self._count_max:
-            self._make_room()
+        while len(self._open) > self._count_max and self._make_room(tail):
+            pass
 
     def release(self, tail: Tail) -> None:
         """Close the tail's file."""
@@ -106,11 +106,18 @@ class Descriptors:
         self.succeeded(tail.path)
         return True
 
-    def _make_room(self) -> None:
-        """Close the least recently used file that can be found again; else give up the oldest."""
-        for tail in self._open.values():
+    def _make_room(self, current: Tail) -> bool:
+        """Close the least recently used file that can be found again; else give up the oldest without a name.
+
+        The file in use stays; while the others are all nameless it is one over the limit.
+        """
+        others = [tail for tail in self._open.values() if tail is not current]
+        for tail in others:
             found = look(tail.path)
             if found and found.place == tail.place:
                 self.release(tail)
-                return
-        self._give_up(next(iter(self._open.values())))
+                return True
+        if len(others) > self._count_max:
+            self._give_up(others[0])
+            return True
+        return False

@@ -19,13 +19,14 @@ class Globs:
 
     Args:
         include: glob patterns; relative ones are made absolute now.
-        exclude: the same; one without a slash is matched against the file name alone.
+        exclude: the same; one without a slash is matched against the file name alone, one that begins with `**`
+            anywhere.
         own: files the agent writes: they, and rotations of them, are never listed.
     """
 
     def __init__(self, include: Sequence[str], exclude: Sequence[str] = (), own: Sequence[str] = ()) -> None:
         self._include = [os.path.abspath(pattern) for pattern in include]  # noqa: PTH100 - a pattern, not a path
-        self._exclude = [os.path.abspath(pattern) if "/" in pattern else pattern for pattern in exclude]  # noqa: PTH100
+        self._exclude = [pattern if _floating(pattern) else os.path.abspath(pattern) for pattern in exclude]  # noqa: PTH100
         self._own = {_kin(os.path.realpath(path)) for path in own}
 
     def paths(self) -> list[str]:
@@ -42,6 +43,10 @@ class Globs:
             if _expression(pattern).fullmatch(path if "/" in pattern else os.path.basename(path)):  # noqa: PTH119
                 return True
         return bool(self._own) and _kin(os.path.realpath(path)) in self._own
+
+
+def _floating(pattern: str) -> bool:
+    return "/" not in pattern or pattern.startswith("**")
 
 
 def _kin(path: str) -> tuple[str, str]:

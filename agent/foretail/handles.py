@@ -66,8 +66,10 @@ class Plain:
         return Look.of(os.fstat(self._fd))
 
     def close(self) -> None:
-        """Close it."""
-        os.close(self._fd)
+        """Close it, if it is not."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
 
 class Gzip:

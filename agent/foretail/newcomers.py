@@ -8,13 +8,14 @@ import msgspec
 
 from foretail.handles import Plain, compressed, look, open_file
 from foretail.identity import Cursor, Match, compare, rotated
-from foretail.search import begins, line_start, name_of, real, siblings
+from foretail.search import begins, line_start, name_of, real
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from foretail.followed import Followed
     from foretail.handles import File, Look, Place
+    from foretail.search import Folders
     from foretail.tail import Tail
 
 
@@ -83,23 +84,28 @@ class Newcomers:
                 file.close()
         return tail
 
-    def take_in_missed(self, left: Cursor, now: float) -> list[Tail]:
+    def take_in_missed(self, left: Cursor, folders: Folders, now: float) -> list[Tail]:
         """Follow rotated files that came and went between two looks, or while the agent was stopped.
 
         They are beside the file that `left` its path, are named as its rotations, and were written after it was last
-        seen; they need not match the globs. Oldest first.
+        seen; they need not match the globs. Oldest first; each comes after the one before.
         """
-        paths = siblings(left.real_path or left.path)
-        found = [(seen.changed_ns, path, seen) for path in paths if (seen := look(path)) is not None]
-        tails = []
-        for changed_ns, path, seen in sorted(found):
-            new = seen.regular and seen.place not in self._followed.places and changed_ns >= left.changed_ns
-            if new and rotated(name_of(path), name_of(left.path)) and seen.place not in self._refused:
-                tail = self._take_in_one_missed(path, left, now)
+        name = name_of(left.real_path or left.path)
+        found = []
+        for path in folders.siblings(left.real_path or left.path):
+            seen = look(path) if rotated(name_of(path), name) else None
+            if seen is not None and seen.regular and seen.changed_ns >= left.changed_ns:
+                found.append((seen.changed_ns, path, seen.place))
+        tails: list[Tail] = []
+        for _, path, place in sorted(found):
+            if place not in self._followed.places and place not in self._refused:
+                tail = self._take_in_one_missed(path, tails[-1].id if tails else left.id, now)
                 tails += [tail] if tail else []
+        if tails:
+            self._followed.leave(left.path, tails[-1].id)
         return tails
 
-    def _take_in_one_missed(self, path: str, left: Cursor, now: float) -> Tail | None:
+    def _take_in_one_missed(self, path: str, after: str, now: float) -> Tail | None:
         try:
             file = open_file(path)
         except OSError:
@@ -107,7 +113,7 @@ class Newcomers:
         try:
             known = any(_continues(cursor, file, path) for cursor in self._followed.past_like(path))
             if not known and not self._is_copy(file, self._followed.tails_like(path), now):
-                cursor = Cursor(id=self._new_id(), path=path, offset=0, whole=True, after=left.id, rotated=True)
+                cursor = Cursor(id=self._new_id(), path=path, offset=0, whole=True, after=after, rotated=True)
                 return self._born(self._followed.follow(cursor, file, path, now, rotated=True))
         except OSError as error:
             self._followed.descriptors.failed(path, error, now)

@@ -6,9 +6,8 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING
 
-from foretail.handles import names
 from foretail.identity import Match, compare
-from foretail.search import folder_of, open_first, siblings
+from foretail.search import Folders, folder_of, open_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from foretail.identity import Cursor
 
 
-def place(cursors: list[Cursor], listed: Mapping[str, Look]) -> Iterator[tuple[Cursor, File, str]]:
+def place(cursors: list[Cursor], listed: Mapping[str, Look], folders: Folders) -> Iterator[tuple[Cursor, File, str]]:
     """Give each cursor whose file is found, with the open file and its path; each file once.
 
     First all files that kept their inode and hold what was read; then those that hold at least 1 KiB of it at the
@@ -26,10 +25,10 @@ def place(cursors: list[Cursor], listed: Mapping[str, Look]) -> Iterator[tuple[C
     """
     taken: set[Place] = set()
     left = {cursor.id: cursor for cursor in cursors}
-    by_inode = _paths_by_inode(cursors, listed)
+    by_inode = _paths_by_inode(listed)
     for step in (_same_inode, _same_path, _copies):
         for cursor in list(left.values()):
-            least, paths = step(cursor, by_inode)
+            least, paths = step(cursor, by_inode, folders)
             found = open_first(paths, taken, partial(_holds, cursor, least))
             if found is not None:
                 taken.add(found[0].place)
@@ -41,25 +40,25 @@ def _holds(cursor: Cursor, least: Match, file: File) -> bool:
     return compare(cursor, file) >= least
 
 
-def _paths_by_inode(cursors: list[Cursor], listed: Mapping[str, Look]) -> dict[int, list[str]]:
-    """List where each inode is, in the globs and in the folders the files were in."""
+def _paths_by_inode(listed: Mapping[str, Look]) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {}
     for path, seen in listed.items():
         found.setdefault(seen.place.inode, []).append(path)
-    for folder in sorted({folder_of(path) for cursor in cursors for path in (cursor.path, cursor.real_path) if path}):
-        for name, inode in names(folder):
-            found.setdefault(inode, []).append(os.path.join(folder, name))  # noqa: PTH118
     return found
 
 
-def _same_inode(cursor: Cursor, by_inode: Mapping[int, list[str]]) -> tuple[Match, list[str]]:
-    paths = by_inode.get(cursor.inode, []) if cursor.inode else []
-    return Match.EMPTY, sorted(paths, key=lambda path: path != cursor.path)
+def _same_inode(cursor: Cursor, listed: Mapping[int, list[str]], folders: Folders) -> tuple[Match, list[str]]:
+    """Look in the globs and in the folders the file was in."""
+    paths = set(listed.get(cursor.inode, ()))
+    for folder in {folder_of(cursor.path), folder_of(cursor.real_path or cursor.path)}:
+        name = folders.names(folder).get(cursor.inode)
+        paths |= {os.path.join(folder, name)} if name else set()  # noqa: PTH118
+    return Match.EMPTY, sorted(paths, key=lambda path: (path != cursor.path, path)) if cursor.inode else []
 
 
-def _same_path(cursor: Cursor, _: Mapping[int, list[str]]) -> tuple[Match, list[str]]:
+def _same_path(cursor: Cursor, _: Mapping[int, list[str]], __: Folders) -> tuple[Match, list[str]]:
     return Match.STRONG, [cursor.path]
 
 
-def _copies(cursor: Cursor, _: Mapping[int, list[str]]) -> tuple[Match, list[str]]:
-    return Match.WEAK, siblings(cursor.real_path or cursor.path)
+def _copies(cursor: Cursor, _: Mapping[int, list[str]], folders: Folders) -> tuple[Match, list[str]]:
+    return Match.WEAK, folders.siblings(cursor.real_path or cursor.path)

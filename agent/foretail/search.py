@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from foretail.handles import look, names, open_file
-from foretail.identity import BEFORE_BYTES, HEAD_BYTES, family
+from foretail.identity import BEFORE_BYTES, HEAD_BYTES, family, uncompressed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -30,24 +30,40 @@ def real(path: str) -> str:
     return os.path.realpath(path)
 
 
-def by_inode(place: Place, real_path: str) -> str | None:
-    """Find the present name of a file in the folder it was in."""
-    folder = folder_of(real_path)
-    for name, inode in names(folder):
-        if inode == place.inode:
-            path = os.path.join(folder, name)  # noqa: PTH118
-            found = look(path)
-            if found and found.place == place:
-                return path
-    return None
+class Folders:
+    """What folders hold, each listed once: for the questions of one look."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, dict[int, str]] = {}
+        self._kin: dict[str, dict[str, list[str]]] = {}
+
+    def by_inode(self, place: Place, real_path: str) -> str | None:
+        """Find the present name of a file in the folder it was in."""
+        folder = folder_of(real_path)
+        name = self.names(folder).get(place.inode)
+        path = os.path.join(folder, name) if name else ""  # noqa: PTH118
+        found = look(path) if path else None
+        return path if found and found.place == place else None
+
+    def siblings(self, real_path: str) -> list[str]:
+        """List the files beside this one that rotation may have made of it; compressed ones last."""
+        folder, name = os.path.split(real_path)
+        if folder not in self._kin:
+            self._kin[folder] = {}
+            for other in self.names(folder).values():
+                self._kin[folder].setdefault(family(other), []).append(other)
+        found = [other for other in self._kin[folder].get(family(name), ()) if other != name]
+        return [os.path.join(folder, other) for other in sorted(found, key=_plain_first)]  # noqa: PTH118
+
+    def names(self, folder: str) -> dict[int, str]:
+        """Give the name of each inode in a folder; nothing if it cannot be read."""
+        if folder not in self._names:
+            self._names[folder] = {inode: name for name, inode in names(folder)}
+        return self._names[folder]
 
 
-def siblings(real_path: str) -> list[str]:
-    """List the files beside this one that rotation may have made of it; compressed ones last."""
-    folder, name = os.path.split(real_path)
-    kin = family(name)
-    found = [other for other, _ in names(folder) if other != name and family(other) == kin]
-    return [os.path.join(folder, other) for other in sorted(found, key=lambda other: (other.endswith(".gz"), other))]  # noqa: PTH118
+def _plain_first(name: str) -> tuple[bool, str]:
+    return uncompressed(name) != name, name
 
 
 def has_successor(path: str) -> bool:

@@ -18,14 +18,14 @@ from foretail.lines import Batch, LineCounts, Source
 from foretail.newcomers import Newcomers
 from foretail.placing import place
 from foretail.registry import Registry
-from foretail.search import by_inode, folder_of, open_first, siblings
+from foretail.search import Folders, folder_of, open_first
 from foretail.telemetry import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from foretail.globs import Globs
-    from foretail.handles import Look
+    from foretail.handles import Look, Place
     from foretail.identity import Cursor
     from foretail.losses import WatchCounts
     from foretail.tail import Reading, Tail
@@ -99,6 +99,8 @@ class Watch:
         self._waiting: set[str] = set()  # ids of those in _ready
         self._finished: deque[tuple[Batch, Cursor]] = deque()  # last lines to give out, and the cursors before them
         self._listed: dict[str, Look] = {}
+        self._places: set[Place] = set()  # of those in _listed
+        self._disk = Folders()
         self._folders: dict[str, int] = {}
         self._looked_at = self._listed_at = float("-inf")
         self._now = self._wall = 0.0
@@ -134,12 +136,15 @@ class Watch:
         """
         self._looked_at = self._now = now
         self._wall = arrived
+        self._disk = Folders()
         moved = self._look_at_known()
+        for tail, before in moved:
+            self._settle_renamed(tail, before)
         if listing or moved or self._folders_changed() or not 0 <= now - self._listed_at < self.limits.list_s:
             self._listed_at = now
             self._list()
-        for tail, before in moved:
-            self._settle_moved(tail, before)
+        for tail, _ in moved:
+            self._settle_vanished(tail)
         for tail in list(self._followed.tails.values()):
             self._finish_if_quiet(tail)
         self._followed.expire(now, self.limits.forget_s)
@@ -208,6 +213,7 @@ class Watch:
             tail.forget_look()
             return None
         if tail.truncated:
+            self._disk = Folders()
             self._truncated(tail)
             return None
         if tail.position > position:
@@ -256,32 +262,30 @@ class Watch:
             return False
         return not intact
 
-    def _take_in_missed(self, left: Cursor) -> None:
-        """Read rotated files that nobody saw under their first name."""
-        for tail in self._newcomers.take_in_missed(left, self._now):
-            self._mark(tail)
+    def _settle_renamed(self, tail: Tail, before: Cursor) -> None:
+        """Find the new name of a file in its folder, and what rotated after it unseen."""
+        path = self._disk.by_inode(tail.place, tail.real_path)
+        if path is not None:
+            self._followed.rename(tail, path)
+        self._take_in_missed(before)
 
-    def _settle_moved(self, tail: Tail, before: Cursor) -> None:
-        """Find the new name of a file, or drain it without one, or put its cursor aside."""
+    def _settle_vanished(self, tail: Tail) -> None:
+        """Drain a file without a name, or put its cursor aside."""
         if self._followed.tails.get(tail.id) is not tail:
             return
         found = look(tail.path)
-        if found is not None and found.place == tail.place:  # the listing found its new name
-            self._take_in_missed(before)
-            return
-        path = by_inode(tail.place, tail.real_path)
-        if path is not None:
-            self._followed.rename(tail, path)
-            found = look(path)
-        elif tail.file is not None:
+        if found is None or found.place != tail.place:
+            if tail.file is None:
+                self._followed.put_aside(tail, self._now, owed=True)
+                return
             tail.rotated = tail.nameless = True
             found = tail.file.look()
-        else:
-            self._followed.put_aside(tail, self._now, owed=True)
-            self._take_in_missed(before)
-            return
-        self._take_in_missed(before)
-        if found is not None and not tail.packed and tail.saw(found, self._now):
+        if not tail.packed and tail.saw(found, self._now):
+            self._mark(tail)
+
+    def _take_in_missed(self, left: Cursor) -> None:
+        """Read rotated files that nobody saw under their first name."""
+        for tail in self._newcomers.take_in_missed(left, self._disk, self._now):
             self._mark(tail)
 
     def _folders_changed(self) -> bool:
@@ -305,8 +309,8 @@ class Watch:
             elif tail.path != path:
                 self._seen_at(tail, path)
         self._newcomers.begun = True
-        places = {seen.place for seen in self._listed.values()}
-        self._newcomers.forget_but(places)
+        self._places = {seen.place for seen in self._listed.values()}
+        self._newcomers.forget_but(self._places)
         known = {tail.path for tail in self._followed.tails.values()}
         self._followed.descriptors.forget_failures(frozenset(paths) | known)
 
@@ -320,7 +324,7 @@ class Watch:
     def _place_restored(self) -> None:
         """Find the files of the restored cursors; those that are not found are kept aside."""
         restored = list(self._unplaced.values())
-        for cursor, file, path in place(restored, self._listed):
+        for cursor, file, path in place(restored, self._listed, self._disk):
             try:
                 rotated = path not in self._listed
                 self._mark(self._followed.follow(cursor, file, path, self._now, rotated=rotated))
@@ -332,14 +336,12 @@ class Watch:
             self._followed.remember(cursor, self._now, owed=True)
         self._unplaced = {}
         for cursor in restored:
-            tail = self._followed.tails.get(cursor.id)
-            if tail is None or tail.path != cursor.path:
-                self._take_in_missed(cursor)
+            self._take_in_missed(cursor)
 
     def _truncated(self, tail: Tail) -> None:
         """Go on in a copy of what the file held, or count what was not read; read the file as a new source."""
         path, before = tail.path, tail.cursor()
-        copy = open_first(siblings(tail.real_path), self._followed.places, tail.continued_by)
+        copy = open_first(self._disk.siblings(tail.real_path), self._followed.places, tail.continued_by)
         if copy is not None:
             self._followed.move(tail, *copy, self._now)
             self._mark(tail)
@@ -376,7 +378,7 @@ class Watch:
         if not (tail.rotated and quiet) or tail.unread:
             return
         self._finish(tail)
-        if tail.nameless or all(seen.place != tail.place for seen in self._listed.values()):
+        if tail.nameless or tail.place not in self._places:
             log.info("file.finished", path=tail.path, source=tail.id, offset=tail.position)
             self._followed.put_aside(tail, self._now, owed=False)
 
