@@ -175,9 +175,14 @@ class _Plan:
     spans: tuple[tuple[int, int], ...] | None
 
 
+def is_blank(token: str) -> bool:
+    """Whether a token is ASCII white space, the only kind a regex over bytes knows."""
+    return not token.strip(" \t\n\r\f\v")
+
+
 def _plan(skeleton: str) -> _Plan:
     tokens = _tokens(skeleton)
-    key = tuple(BLANK if token.isspace() else token for token in tokens)
+    key = tuple(BLANK if is_blank(token) else token for token in tokens)
     spans = _lists_once(key)
     return _Plan(
         shapes=tuple("" if token == EMPTY else token for token in tokens),
@@ -217,14 +222,14 @@ def _tokens(skeleton: str) -> list[str]:
             out += tail.groups()
             continue
         last = out[-1] if out else BLANK
-        ends = token.isspace() or token in ",;)]}"  # noqa: S105 - a token of text
-        bare = len(out) < 2 or out[-2].isspace()  # `a = b`, not `a=`
+        ends = is_blank(token) or token in ",;)]}"  # noqa: S105 - a token of text
+        bare = len(out) < 2 or is_blank(out[-2])  # `a = b`, not `a=`
         if (last == "=" and ends and not bare) or (
-            last in _OPEN and token == _OPEN[last] and (len(out) < 2 or out[-2].isspace() or out[-2] in "=:,")
+            last in _OPEN and token == _OPEN[last] and (len(out) < 2 or is_blank(out[-2]) or out[-2] in "=:,")
         ):
             out.append(EMPTY)
         out.append(token)
-    if len(out) > 1 and out[-1] == "=" and not out[-2].isspace():
+    if len(out) > 1 and out[-1] == "=" and not is_blank(out[-2]):
         out.append(EMPTY)
     return out
 

@@ -13,7 +13,6 @@ from foretail.patterns import Matcher
 from foretail.schema import Format, KeyRule, Pattern, Patterns
 from foretail_trainer import identity, types
 from foretail_trainer.cluster import Clusters, cluster
-from foretail_trainer.corpus import Batch
 from foretail_trainer.masks import Masks
 from foretail_trainer.settle import Settling, Type, trial
 from foretail_trainer.skeletons import EXAMPLES_MAX, Key, Skeletons
@@ -27,7 +26,7 @@ TYPES_MAX = 4_000
 RARE = 3
 """A type with fewer training lines is rare: its arrival is a novelty."""
 Progress = Callable[[str, int], None]
-Source = Iterable[Batch] | Iterable[Sequence[bytes]]
+Source = Iterable[Sequence[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +108,8 @@ def read_skeletons(
         old = lambda message: int(before.match([message]).index[0])  # noqa: E731
     skeletons = Skeletons(masks, old)
     for batch in source:
-        lines = batch.lines if isinstance(batch, Batch) else batch
-        typed = matcher.match(lines)
-        skeletons.add(typed.messages, lines, typed.errors.tolist())
+        typed = matcher.match(batch)
+        skeletons.add(typed.messages, batch, typed.errors.tolist())
         if progress:
             progress("lines", skeletons.lines)
     return skeletons
@@ -227,13 +225,13 @@ def _typical(index: NDArray[np.int32], skeletons: Skeletons) -> dict[int, int]:
 
 def _recounted(patterns: list[Pattern], source: Source, format: Format, notes: list[str]) -> list[Pattern]:  # noqa: A002
     """Supports from a second reading: patterns that look at digits cannot be counted on messages without them."""
-    if iter(source) is source or (hasattr(source, "again") and not source.again):
+    if iter(source) is source:
         notes.append("Counts of types whose patterns look at digits are estimates: the log can be read only once.")
         return patterns
     matcher = Matcher(patterns, format, KeyRule())
     support: Counter[int] = Counter()
     for batch in source:
-        support.update(matcher.match(batch.lines if isinstance(batch, Batch) else batch).index.tolist())
+        support.update(matcher.match(batch).index.tolist())
     return [
         identity.changed(pattern, support=support[rank], rare=support[rank] < RARE)
         for rank, pattern in enumerate(patterns)

@@ -16,6 +16,9 @@ DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
 EXAMPLES_MAX = 3
 MEMO_BYTES_MAX = 256 << 20
 SKELETONS_MAX = 100_000
+_ENTRY_BYTES = 250
+_KEPT = 4
+"""Messages of each skeleton that stay when the memo is full."""
 _LOOKS_MAX = 4
 """Messages of one digit-blind text that are looked at for digits that vary."""
 _ALIKE_MIN = 32
@@ -50,7 +53,7 @@ class Seen:
             self.same = False
         for char in set(text):
             self.chars |= 1 << ord(char)
-        words = len(text.split())
+        words = len(text.encode("latin-1").split())
         self.least = min(self.least, words)
         self.most = max(self.most, words)
 
@@ -144,7 +147,7 @@ class Skeletons:
     """The distinct skeletons of a stream of messages, in order of first sight.
 
     `memo` maps a message with every digit as 0 to what is known of it; its keys stand for all lines seen, because
-    patterns are digit-blind. It is bounded by MEMO_BYTES_MAX and starts anew at the limit (`forgotten`). Skeletons are
+    patterns are digit-blind. At MEMO_BYTES_MAX it keeps a few messages of each skeleton (`forgotten`). Skeletons are
     bounded by SKELETONS_MAX; lines beyond are counted in `dropped`.
     """
 
@@ -220,13 +223,9 @@ class Skeletons:
             folded[1].add(index)
         old = -1 if self._old is None else self._old(message)
         known = Known(index, old)
-        self._memo_bytes += len(blind) + 250
+        self._memo_bytes += len(blind) + _ENTRY_BYTES
         if self._memo_bytes > MEMO_BYTES_MAX:
-            self._settle()
-            self._memo.clear()
-            self._alike.clear()
-            self._memo_bytes = 0
-            self.forgotten = True
+            self._forget()
         self._memo[blind] = known
         if len(self._coarse) < len(blind):
             leader = self._alike.setdefault(self._coarse, known)
@@ -236,6 +235,20 @@ class Skeletons:
                 if row.once is not None:
                     _widen_ids(self._folded[row.once.key][0].places)
         return known
+
+    def _forget(self) -> None:
+        """Empties the memo but for a few messages of each skeleton; their counts stay in the skeletons."""
+        self._settle()
+        self.forgotten = True
+        kept: Counter[int] = Counter()
+        memo: dict[bytes, Known] = {}
+        for blind, known in self._memo.items():
+            kept[known.item] += 1
+            if kept[known.item] <= _KEPT:
+                memo[blind] = known
+        self._memo = memo
+        self._alike.clear()
+        self._memo_bytes = sum(len(blind) + _ENTRY_BYTES for blind in memo)
 
     def messages(self) -> tuple[list[bytes], list[int], list[int]]:
         """The messages (digits as 0) the memo holds, the place of their skeleton in `items`, their lines."""
