@@ -56,10 +56,10 @@ def form(token: str) -> float:
     lower = token.lower()
     if VALUE in token or token == EMPTY or lower in LITERALS or any(char.isdigit() for char in token):
         return MARKED
-    if lower in _CLOSED or _PARTICIPLE.fullmatch(lower):
-        return EVENT
     if token == token.upper() and len(token) > 1:
         return CONSTANT
+    if lower in _CLOSED or _PARTICIPLE.fullmatch(lower):
+        return EVENT
     if _STRUCTURE.search(token):
         return STRUCTURED
     return HUMPED if _HUMP.search(token) else PLAIN
