@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from foretail.errors import ConfigError
@@ -169,6 +170,13 @@ def test_a_report_renders_again_from_its_data(tmp_path: Path):
     assert path == tmp_path / "made" / "report.html"
     assert report.read(tmp_path / "made") == full("<b>")
     assert report.render(report.read(tmp_path / "made")) == path.read_text()
+
+
+def test_columns_may_hold_numpy_numbers(tmp_path: Path):
+    """The trainer need not convert its arrays."""
+    data = msgspec.structs.replace(full(), scores=tuple(np.array([1.0, 2.5])), threshold=np.float64(2.0))
+    report.write(data, tmp_path)
+    assert report.read(tmp_path).scores == (1.0, 2.5)
 
 
 def test_an_evaluation_renders_again_best_first(tmp_path: Path):

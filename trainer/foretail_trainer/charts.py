@@ -144,7 +144,8 @@ def intervals(rows: Sequence[tuple[str, float, float | None, float | None, bool]
             axes.plot([f1], [row], color=colour, marker="o", markersize=6)
         axes.set_yticks(range(len(rows)), [_plain(name) for name, *_ in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_xlim(0, 1.02)
+        least = min((f1 if low is None else low for _, f1, low, _, _ in rows), default=0.0)
+        axes.set_xlim(max(0.0, least - 0.1), 1.02)
         axes.grid(axis="x")
         return _svg(figure, "f1", f"F1 of {len(rows)} detectors with 95 % intervals; the table has the figures.")
 

@@ -1,6 +1,7 @@
 """What `fit` and `evaluate` found, as the reports need it: frozen, written as JSON beside each page.
 
-All text of log lines in here has passed `visible`; times are epoch seconds, 0 = unknown; shares are of 1.
+All text of log lines in here has passed `visible`; times are epoch seconds, 0 = unknown; shares are of 1;
+every number is finite.
 """
 
 from __future__ import annotations

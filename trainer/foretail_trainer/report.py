@@ -54,12 +54,12 @@ def render_evaluation(data: EvaluateData) -> str:
 
 def write(data: ReportData, folder: Path) -> Path:
     """Put `report.json` and `report.html` into a folder (made if absent) and return the page's path."""
-    return _write(folder, REPORT, msgspec.json.encode(data), render(data))
+    return _write(folder, REPORT, _encoded(data), render(data))
 
 
 def write_evaluation(data: EvaluateData, folder: Path) -> Path:
     """Put `evaluate.json` and `evaluate.html` into a folder (made if absent) and return the page's path."""
-    return _write(folder, EVALUATION, msgspec.json.encode(data), render_evaluation(data))
+    return _write(folder, EVALUATION, _encoded(data), render_evaluation(data))
 
 
 def read(folder: Path) -> ReportData:
@@ -78,6 +78,11 @@ def read_evaluation(folder: Path) -> EvaluateData:
         ConfigError: it is absent or not what `write_evaluation` writes.
     """
     return _read(folder / f"{EVALUATION}.json", EvaluateData)
+
+
+def _encoded(data: ReportData | EvaluateData) -> bytes:
+    """As JSON; NumPy scalars, which fill these columns, are written as plain numbers."""
+    return msgspec.json.encode(data, enc_hook=lambda scalar: scalar.item())
 
 
 _Data = TypeVar("_Data", ReportData, EvaluateData)
