@@ -32,6 +32,8 @@ def shown(message: str) -> str:
         ("load C:\\Windows\\system32\\a.dll ok", "load V ok"),
         ("mail to jo.doe@example.org sent", "mail to V sent"),
         ("at Fri Jun 17 07:07:00 2005 again", "at V again"),
+        ("Marked 12 as Decoded 3 Jun 5 INFO", "Marked V as Decoded V V INFO"),
+        ("on 17/Jun/2005:07:07:00 +0200 done", "on V done"),
         ("since 2026-03-01T10:00:00.123Z up", "since V up"),
         ("used 5.2 KB in 30ms, 1.5 seconds", "used V in V, V"),
         ("lifetime <1 sec", "lifetime V"),

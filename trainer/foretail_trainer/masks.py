@@ -25,8 +25,11 @@ _ITEM_TOKENS_MAX = 24
 _PLANS_MAX = 50_000
 
 _L, _R = r"(?<![A-Za-z0-9])", r"(?![A-Za-z0-9])"
-_MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*"
-_DAY = r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*"
+_MONTH = (
+    r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?"
+    r"|Nov(?:ember)?|Dec(?:ember)?)"
+)
+_DAY = r"(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?"
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2})?(?:[.,]\d+)?"
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
 _HOST = rf"{_LABEL}(?:\.{_LABEL})+"
@@ -39,8 +42,8 @@ MASKS: tuple[tuple[str, str], ...] = (
     (
         "date",
         (
-            rf"{_L}(?:{_DAY},? )?(?:{_MONTH} +\d{{1,2}}|\d{{1,2}}[ -/]{_MONTH})(?:[,/-]? ?\d{{4}})?(?:[,:]? *{_CLOCK})?"
-            rf"(?: (?:[+-]\d{{4}}|[A-Z]{{3,4}}\b))?(?: \d{{4}})?{_R}"
+            rf"{_L}(?:{_DAY},? )?(?:{_MONTH} +\d{{1,2}}|\d{{1,2}}[ -/]{_MONTH})(?:[,/-]? ?\d{{4}})?"
+            rf"(?:[,:]? *{_CLOCK}(?: (?:[+-]\d{{4}}|[A-Z]{{3,4}}\b))?(?: \d{{4}})?)?{_R}"
         ),
     ),
     (
