@@ -18,8 +18,13 @@ if TYPE_CHECKING:
     from foretail.handles import File, Place
 
 
-class _Past(msgspec.Struct):
-    """A cursor without a file: since when (monotonic seconds), and whether its unread bytes may yet count as lost."""
+class Past(msgspec.Struct):
+    """A cursor without a file.
+
+    Attributes:
+        since: monotonic seconds.
+        owed: it was not read to its end and given up: its file is looked for, its unread bytes may count as lost.
+    """
 
     cursor: Cursor
     since: float
@@ -52,7 +57,7 @@ class Followed:
         self.descriptors = Descriptors(descriptors_max, retry, self.counts, self._give_up)
         self._reading = reading
         self._past_max = past_max
-        self._past: dict[str, _Past] = {}
+        self._past: dict[str, Past] = {}
         self._kin: dict[str, set[str]] = {}
         self._left: dict[str, str] = {}  # path -> id of the source that was there last
 
@@ -101,12 +106,14 @@ class Followed:
     def put_aside(self, tail: Tail, now: float, *, owed: bool) -> None:
         """Stop reading a file, and remember how far it was read."""
         cursor = tail.cursor()
+        if tail.nameless:  # the inode is free for another file as soon as this one is closed
+            cursor = msgspec.structs.replace(cursor, inode=0, device=0)
         self.drop(tail)
         self.remember(cursor, now, owed=owed)
 
     def remember(self, cursor: Cursor, now: float, *, owed: bool) -> None:
         """Keep the cursor of a file that is gone; `owed` if its unread bytes are lost unless it is found."""
-        self._past[cursor.id] = _Past(cursor, now, owed)
+        self._past[cursor.id] = Past(cursor, now, owed)
         self._relate(cursor.id, cursor.path, cursor.real_path)
         self.leave(cursor.path, cursor.id)
         if len(self._past) > self._past_max:
@@ -142,9 +149,9 @@ class Followed:
         """List the tails that share a family of names with one of the paths."""
         return [self.tails[id_] for id_ in self._like(paths) if id_ in self.tails]
 
-    def past_like(self, *paths: str) -> list[Cursor]:
+    def past_like(self, *paths: str) -> list[Past]:
         """List the cursors without a file that share a family of names with one of the paths."""
-        return [self._past[id_].cursor for id_ in self._like(paths) if id_ in self._past]
+        return [self._past[id_] for id_ in self._like(paths) if id_ in self._past]
 
     def _like(self, paths: tuple[str, ...]) -> list[str]:
         return sorted(set().union(*(self._kin.get(family(name_of(path)), ()) for path in paths)))
@@ -181,7 +188,7 @@ class Followed:
         self._owe(self._past[id_])
         self._forget(id_)
 
-    def _owe(self, past: _Past) -> None:
+    def _owe(self, past: Past) -> None:
         if past.owed and past.cursor.unread:
             self.counts.vanished(past.cursor)
             past.cursor = msgspec.structs.replace(past.cursor, size=past.cursor.offset)

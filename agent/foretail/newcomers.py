@@ -13,7 +13,7 @@ from foretail.search import begins, line_start, name_of, real
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from foretail.followed import Followed
+    from foretail.followed import Followed, Past
     from foretail.handles import File, Look, Place
     from foretail.search import Folders
     from foretail.tail import Tail
@@ -111,7 +111,7 @@ class Newcomers:
         except OSError:
             return None
         try:
-            known = any(_continues(cursor, file, path) for cursor in self._followed.past_like(path))
+            known = any(_continues(past, file, path) for past in self._followed.past_like(path))
             if not known and not self._is_copy(file, self._followed.tails_like(path), now):
                 cursor = Cursor(id=self._new_id(), path=path, offset=0, whole=True, after=after, rotated=True)
                 return self._born(self._followed.follow(cursor, file, path, now, rotated=True))
@@ -145,9 +145,9 @@ class Newcomers:
             self._followed.counts.compressed_files += refused is None
             self._refuse(seen)
             return None
-        for cursor in self._followed.past_like(path, real(path)):
-            if _continues(cursor, file, path):
-                return self._followed.follow(cursor, file, path, now)
+        for past in self._followed.past_like(path, real(path)):
+            if _continues(past, file, path):
+                return self._followed.follow(past.cursor, file, path, now)
         name = name_of(real(path))
         originals = [tail for tail in self._followed.tails_like(path) if rotated(name, name_of(tail.real_path))]
         if self._is_copy(file, originals, now):
@@ -185,11 +185,12 @@ class Newcomers:
         return False
 
 
-def _continues(cursor: Cursor, file: File, path: str) -> bool:
-    """Say whether a file is the one a cursor had lost.
+def _continues(past: Past, file: File, path: str) -> bool:
+    """Say whether a file is one that was read before.
 
-    Little content may be a banner that each new file begins with: then the inode, or a rotation's name, must agree.
+    Little content may be a banner that each new file begins with, and after a log was read to its end another one may
+    begin at its path that says the same: then the inode, or a rotation's name, must agree.
     """
-    match = compare(cursor, file)
-    sure = file.place.inode == cursor.inode or rotated(name_of(path), name_of(cursor.path))
-    return match == Match.STRONG or (match == Match.WEAK and sure)
+    match = compare(past.cursor, file)
+    sure = file.place.inode == past.cursor.inode or rotated(name_of(path), name_of(past.cursor.path))
+    return match >= Match.WEAK and (sure or (match == Match.STRONG and past.owed))

@@ -162,6 +162,18 @@ def test_a_cursor_whose_file_vanished_while_stopped_expires_and_a_new_file_is_re
     assert len(seer.agent.watch.registry().cursors) == 1
 
 
+def test_a_new_file_that_says_the_same_as_a_finished_one_is_read(tailing):
+    """Lines without a time may repeat for kilobytes."""
+    seer = tailing()
+    lines = [b"heartbeat"] * 500
+    for _ in range(2):
+        put(seer, "app.log", *lines)
+        assert seer.see() == lines
+        seer.directory.remove("app.log")
+        seer.see()
+        seer.quiet()
+
+
 def test_device_and_inode_may_change_over_a_reboot(tailing):
     """A file restored from a backup is known by its content."""
     seer = tailing()
