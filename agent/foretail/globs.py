@@ -73,6 +73,7 @@ _PIECES = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 def _literal(part: str) -> str:
     if len(part) > 2 and part[0] == "[" and part[-1] == "]":
-        inside = part[1:-1].replace("\\", r"\\")
-        return f"[^{inside[1:]}]" if inside[0] == "!" else f"[{inside}]"
+        negated = part[1] == "!"
+        inside = "".join(one if one == "-" else re.escape(one) for one in part[1 + negated : -1])
+        return f"[{'^' * negated}{inside}]"
     return re.escape(part)

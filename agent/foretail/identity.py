@@ -93,10 +93,10 @@ def compare(cursor: Cursor, content: Content) -> Match:
 
 def family(name: str) -> str:
     """Give the name that a log and its rotated copies share: `app.log` for `app.log.2.gz` and `app-20260101.log`."""
-    name = uncompressed(name)
+    given, name = name, uncompressed(name)
     while (shorter := _SUFFIX.sub("", name)) not in ("", name):
         name = shorter
-    return _INFIX.sub("", name) or name
+    return _INFIX.sub("", name) or name or given
 
 
 def rotated(name: str, original: str) -> bool:
