@@ -11,8 +11,8 @@ that what is rarer than 1 in m lines is as strange as what is rarer than 1 in n 
               x = sequence + novelty
     unit      sequence = the greatest of its lines', end = min(surprise of the end, cap), novelty as above
               counts   = distance to the nearest normal session (`foretail.counts`), at most 2 cap
-              length   = -log2 p of its number of events, at most cap
-              x = max(sequence, end) + novelty + max(counts, length)
+              length   = -log2 p of its number of events, at most cap; only where there is no table of counts
+              x = max(sequence, end) + novelty + counts + length
 
 Agreement counts because bits add: two detectors at half the threshold each are as strange as one that reaches it.
 A unit's x is never below that of one of its lines, so that one threshold t spends one budget for both.
@@ -69,7 +69,7 @@ class Surprise:
 
     Args:
         calibration: threshold, tail, `weights` (`cap`, `line_cap` and `novelty`, bits) and `terms` (tails of `long` and
-            `short`: log2 of a session's events, and its negative).
+            `short`: log2 of a session's events, and its negative; given only where there is no table of counts).
         counts: the table of normal vectors.
     """
 
@@ -145,7 +145,7 @@ class Surprise:
             unknown=counts[:, UNKNOWN] > 0,
             novel=novel > 0,
             distance=distance,
-            length=np.where(judged, self._length(n), 0.0),
+            length=np.where(judged, self.length(n), 0.0),
         )
 
     def combine(
@@ -165,13 +165,22 @@ class Surprise:
         most = np.maximum(sequence, last)
         novelty = self._novelty(most, unknown, novel)
         far = np.minimum(distance, 2 * self.cap)
-        x = most + novelty + np.maximum(far, length)
+        x = most + novelty + far + length
         terms = {"sequence": sequence, "end": last, "novelty": novelty, "counts": far, "length": length}
         return Scores(x, terms)
 
     def difference(self, counts: NDArray[np.int64]) -> tuple[dict[int, int], dict[int, int]]:
         """Events missing and extra against the nearest normal session, by model id, dearest first: int64 `[V]`."""
         return self.counts.difference(counts)
+
+    def length(self, n: NDArray[np.int64]) -> NDArray[np.float64]:
+        """How unusual a number of events is for an ended session: int64 `[u]` -> bits, float64 `[u]`."""
+        if self._long is None or self._short is None:
+            return np.zeros(len(n))
+        size = np.log2(np.maximum(n, 1))
+        p = np.minimum(exceedance(self._long, size), exceedance(self._short, -size))
+        bits: NDArray[np.float64] = np.clip(-np.log2(2 * p), 0.0, self.cap)
+        return bits
 
     def _sequence(self, bits: NDArray[np.float64]) -> NDArray[np.float64]:
         """Bits of a line as bits of the unit that holds it."""
@@ -182,14 +191,6 @@ class Surprise:
     ) -> NDArray[np.float64]:
         """A type never seen also takes the place of the most surprising event that is known."""
         return np.where(novel, self.novelty, 0.0) + np.where(unknown, self.cap - known, 0.0)
-
-    def _length(self, n: NDArray[np.int64]) -> NDArray[np.float64]:
-        if self._long is None or self._short is None or self._blocks:
-            return np.zeros(len(n))
-        size = np.log2(np.maximum(n, 1))
-        p = np.minimum(exceedance(self._long, size), exceedance(self._short, -size))
-        bits: NDArray[np.float64] = np.clip(-np.log2(2 * p), 0.0, self.cap)
-        return bits
 
 
 def exceedance(tail: Tail, x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -60,7 +60,7 @@ class Held:
         end: float64 `[h]`: bits of END at the last rest.
         ended: bool `[h]`: it rested; a block: it is full.
         distance: float64 `[h]`: bits from its type counts to the nearest normal ones.
-        dearest: int64 `[h]`: the type that adds most of them; unknown ones under their own id.
+        odd: int64 `[h]`: the rarest type that adds to them; unknown ones under their own id.
     """
 
     unit: NDArray[np.int64]
@@ -75,7 +75,7 @@ class Held:
     end: NDArray[np.float64]
     ended: NDArray[np.bool_]
     distance: NDArray[np.float64]
-    dearest: NDArray[np.int64]
+    odd: NDArray[np.int64]
 
     @staticmethod
     def join(parts: list[Held]) -> Held:
@@ -239,7 +239,8 @@ def score(
         end[ended] = surprises(scorer, ids, begin[units[ended]], last[ended], targets, window)
     vectors = upto(sessions, units, stop, ids, vocabulary).astype(np.int64)
     distance = np.where(ended, counts.distance(vectors), 0.0)
-    dearest = counts.prices(vectors).argmax(axis=1)
+    support = np.bincount(sessions.ids, minlength=vocabulary)
+    odd = np.where(counts.prices(vectors) > 0, support, len(ids) + 1).argmin(axis=1)
     strange = np.where(strange < vocabulary, strange, 0)
     return Held(
         unit=units,
@@ -254,7 +255,7 @@ def score(
         end=end,
         ended=ended,
         distance=distance,
-        dearest=np.where(dearest == UNKNOWN, strange, dearest),
+        odd=np.where(odd == UNKNOWN, strange, odd),
     )
 
 

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 HELD_SHARE = 0.1
 
 
-def learning_windows(sessions: Sessions, window: int, partial: NDArray[np.bool_] | None = None) -> Windows:
+def learning_windows(sessions: Sessions, partial: NDArray[np.bool_] | None, window: int) -> Windows:
     """What a network learns: every event after those before it, and END wherever a session rested.
 
     Args:
         sessions: s sessions.
-        window: C.
         partial: bool `[s]`: the beginning was not seen (left padding UNKNOWN).
+        window: C.
     """
     unseen = np.zeros(len(sessions), np.bool_) if partial is None else partial
     everything = Columns(sessions.ids, sessions.starts, sessions.weight, np.ones(len(sessions), np.bool_))
@@ -69,8 +69,8 @@ def fit_network(
     """
     held = _held(sessions, seed)
     rest = sessions.weight[sessions.owner] - held
-    train = learning_windows(*_arguments(restricted(sessions, rest, sessions.ids, partial), shape))
-    judge = learning_windows(*_arguments(restricted(sessions, held, sessions.ids, partial), shape))
+    train = learning_windows(*restricted(sessions, rest, sessions.ids, partial), shape.window)
+    judge = learning_windows(*restricted(sessions, held, sessions.ids, partial), shape.window)
     return fit(train, judge, shape, plan, seed=seed, start=start, progress=progress), judge
 
 
@@ -93,10 +93,6 @@ def scorer(weights: Weights) -> Scorer:
         return result
 
     return nats
-
-
-def _arguments(part: tuple[Sessions, NDArray[np.bool_]], shape: Shape) -> tuple[Sessions, int, NDArray[np.bool_]]:
-    return part[0], shape.window, part[1]
 
 
 def _held(sessions: Sessions, seed: int) -> NDArray[np.int64]:
