@@ -14,6 +14,7 @@ HEAD_BYTES, BEFORE_BYTES = 1024, 1024
 
 _COMPRESSED = (".gz", ".xz", ".zst", ".bz2", ".lz4")
 _SUFFIX = re.compile(r"(?:[.\-_~]+(?:\d[\dTZtz.:_+\-]*|bak|old|orig|prev|save)|~+)$")
+_DATE_DIGITS = 6  # of a date such as 261121
 _INFIX = re.compile(r"[.\-_]\d[\dTZtz:_+\-]*(?=\.[A-Za-z]\w*$)")
 
 
@@ -103,6 +104,13 @@ def rotated(name: str, original: str) -> bool:
     """Say whether `name` is what rotation makes of `original` (file names without folder)."""
     name = uncompressed(name)
     return name != original and len(name) > len(original) and (_suffixed(name, original) or _infixed(name, original))
+
+
+def surely_rotated(name: str, original: str) -> bool:
+    """Say the same, but `app-2.log` may be a log of its own beside `app.log`: only a date makes it a rotation."""
+    name = uncompressed(name)
+    dated = sum(map(str.isdigit, name)) - sum(map(str.isdigit, original)) >= _DATE_DIGITS
+    return rotated(name, original) and (_suffixed(name, original) or dated)
 
 
 def uncompressed(name: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from foretail.handles import Plain, compressed, look, open_file
-from foretail.identity import Cursor, Match, compare, rotated
+from foretail.identity import Cursor, Match, compare, rotated, surely_rotated
 from foretail.search import begins, line_start, name_of, real
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Newcomers:
         name = name_of(left.real_path or left.path)
         found = []
         for path in folders.siblings(left.real_path or left.path):
-            seen = look(path) if rotated(name_of(path), name) else None
+            seen = look(path) if surely_rotated(name_of(path), name) else None
             if seen is not None and seen.regular and seen.changed_ns >= left.changed_ns:
                 found.append((seen.changed_ns, path, seen.place))
         tails: list[Tail] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from foretail.identity import BEFORE_BYTES, HEAD_BYTES, Cursor, Match, compare, digest, family, rotated
+from foretail.identity import BEFORE_BYTES, HEAD_BYTES, Cursor, Match, compare, digest, family, rotated, surely_rotated
 
 
 class Bytes:
@@ -83,6 +83,12 @@ def test_rotations_share_the_family_of_their_log(name):
 def test_neighbours_are_no_rotations(name, original):
     """Also where they share a family."""
     assert not rotated(name, original)
+
+
+def test_a_number_within_a_name_is_no_sure_sign_of_rotation():
+    """app-2.log may be the log of a second instance; a date or a number behind the name is none."""
+    names = ["app-2.log", "app-20261121.log", "app.log.2", "app.log-20261121.gz"]
+    assert [surely_rotated(name, "app.log") for name in names] == [False, True, True, True]
 
 
 def test_a_name_of_digits_stays_a_name():

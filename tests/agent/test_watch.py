@@ -249,6 +249,18 @@ def test_several_renames_while_stopped(tailing):
     assert seer.restart() == []
 
 
+def test_a_log_of_another_instance_is_no_missed_rotation(tailing):
+    """It is beside, it is newer, it is not included."""
+    seer = tailing("app.log")
+    put(seer, "app.log", b"one")
+    seer.see()
+    put(seer, "app-2.log", b"other")
+    seer.directory.rename("app.log")
+    put(seer, "app.log", b"two")
+    assert seer.see() == [b"two"]
+    assert seer.restart() == []
+
+
 def test_renamed_while_the_reader_is_behind_is_drained_to_its_end_however_long_the_sink_is_blocked(tailing):
     """Rotated three times and removed in a blocked day: nothing is lost, nothing is read before it can be sent."""
     seer = tailing("app.log")
