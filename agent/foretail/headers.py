@@ -32,8 +32,7 @@ _NAMED = {
     r" (?P<msgid>\S+) (?P<data>-|(?:\[[^\]]*\])++)\s*+(?:\xef\xbb\xbf)?" + CONTENT,
     "klog": rf"(?P<level>[IWEF])(?P<time>{SHAPES['klog']})\s++(?P<pid>\d+) (?P<source>[^\s\]:]+:\d+)\]\s*+" + CONTENT,
     "combined": r"(?:(?P<vhost>\S+:\d+) )?(?P<client>\S+) (?P<ident>\S+) (?P<user>\S+(?: [^\s\[]+)?)"
-    rf" \[(?P<time>{SHAPES['clf']})\] (?P<content>{_QUOTED} \d{{3}}) (?P<bytes>\d+|-)"
-    rf"(?: (?P<referer>{_QUOTED}) (?P<agent>{_QUOTED}))?(?P<rest>(?: [^\n]*)?)",
+    rf" \[(?P<time>[^\]\n]*)\] (?P<content>{_QUOTED} \d{{3}}) (?P<rest>(?s:.*))",
     "nginx_error": rf"(?P<time>{SHAPES['iso8601']}) \[(?P<level>\w+)\] (?P<pid>\d+)#(?P<tid>\d+): "
     r"(?:\*(?P<connection>\d+) )?" + CONTENT,
     "apache_error": rf"\[(?P<time>{SHAPES['ctime']})\] \[(?:(?P<module>\w*):)?(?P<level>\w+)\]\s++"

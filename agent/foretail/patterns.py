@@ -7,8 +7,9 @@ digit; so skeletons are memoised, and only new ones meet the patterns.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import compress
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -65,10 +66,11 @@ class MatchStats:
     memo_size: int = 0
 
 
-_Entry = tuple[int, slice, slice, bool | None, Spans, Found | None, slice, slice]
-"""What a skeleton settles: index, key, time, error (None: digits decide), captures, what each line must try again (or
-None), message, level; places are in the text (raw line, or decoded message). Plain tuples: the hot loop reads them."""
-_INDEX, _KEY, _TIME, _ERROR = (itemgetter(place) for place in range(4))
+_Entry = tuple[int, slice, slice, bool, Spans, tuple[Found | None, bool] | None, slice, slice]
+"""What a skeleton settles: index, key, time, error, captures, what the digits of each line decide (patterns to try, is
+the level a number; or None), message, level; places are in the text (raw line, or decoded message). Plain tuples: the
+hot loop reads them."""
+_INDEX, _KEY, _TIME, _ERROR, _, _LATER = (itemgetter(place) for place in range(6))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,7 +137,8 @@ class Matcher:
         self._decode = None if raw else decoder(format, lambda text: header(text, self.limits.timeout_s))
         self._varies = False
         self._levels: dict[bytes, tuple[bool, bool]] = {}
-        if self._header is not None and "content" not in self._header.groups:
+        self._content = self._header.groups.get("content", -1) if self._header else -1
+        if self._header is not None and self._content < 0:
             raise ConfigError("the header has no group 'content'; name the message part (?P<content>...)")
         wanted = {"time", format.level, key.field}
         self._wanted = [(name, n) for name, n in self._header.groups.items() if name in wanted] if self._header else []
@@ -159,11 +162,6 @@ class Matcher:
             texts = [text[: self.limits.line_bytes_max] for text in texts]
             joined = b"\n".join(texts)
         entries = self._entries(texts, joined)
-        if self._varies:
-            entries = [
-                entry if entry[5] is None and entry[3] is not None else self._settle(entry, text)
-                for entry, text in zip(entries, texts, strict=True)
-            ]
         index = np.fromiter(map(_INDEX, entries), np.int32, len(entries))
         self.stats.untyped += int(np.count_nonzero(index < 0))
         if records is None:
@@ -185,20 +183,24 @@ class Matcher:
 
     def _entries(self, texts: Sequence[bytes], joined: bytes) -> list[_Entry]:
         skeletons = _skeletons(texts, joined)
-        found = list(map(self._memo.get, skeletons))
+        known = list(map(self._memo.get, skeletons))
         missed = 0
         place = -1
-        for _ in range(found.count(None)):
-            place = found.index(None, place + 1)
-            found[place], hit = self._new(texts[place], skeletons[place])
+        for _ in range(known.count(None)):
+            place = known.index(None, place + 1)
+            known[place], hit = self._new(texts[place], skeletons[place])
             missed += not hit
+        found = cast("list[_Entry]", known)
+        if self._varies:
+            for place in compress(range(len(found)), map(_LATER, found)):
+                found[place] = self._settle(found[place], texts[place], skeletons[place])
         self._memo.count(len(texts), len(texts) - missed)
         stats = self.stats
         stats.lines += len(texts)
         stats.hits += len(texts) - missed
         stats.misses += missed
         stats.memo_entries, stats.memo_size = self._memo.entries, self._memo.size
-        return found  # type: ignore[return-value]  # no None is left
+        return found
 
     def _new(self, text: bytes, skeleton: bytes) -> tuple[_Entry, bool]:
         """The entry of a skeleton the young memo does not hold, and whether a memo held it after all."""
@@ -230,19 +232,19 @@ class Matcher:
         key = self._find_key(message, start, groups, budget)
         time = groups.get("time", _ABSENT)
         level = groups.get(self.format.level or "", _ABSENT)
-        error, digits = self._level(text[level]) if level is not _ABSENT else (False, False)
+        error, number = self._level(text[level]) if level is not _ABSENT else (False, False)
         place = _place(start, end)
         if self._memo.paused:
             found = self._trial.first(message, budget)
             return (found[0], key, time, error, _shift(found[1], start), None, place, level), None
         found, common = self._trial.survey(message, budget)
         entry = (found[0], key, time, error, _shift(found[1], start), None, place, level)
-        if not common[2] and not digits:
+        if not common[2] and not number:
             return entry, entry
         self._varies = True
-        again = common if common[2] else None
-        spans = entry[4] if again is None else _shift(common[1], start)
-        return entry, (common[0], key, time, None if digits else error, spans, again, place, level)
+        later = (common if common[2] else None, number)
+        spans = entry[4] if later[0] is None else _shift(common[1], start)
+        return entry, (common[0], key, time, error, spans, later, place, level)
 
     def _level(self, text: bytes) -> tuple[bool, bool]:
         """Whether a level is error or worse, and whether its digits say so (then each line is asked)."""
@@ -257,11 +259,11 @@ class Matcher:
         """Places of the header's groups, start and end of the message."""
         if self._header is None or self._decode is not None:
             return _NO_GROUPS, 0, len(text.rstrip())
-        spans = self._header.fullmatch(text, budget)
-        if spans is None:
+        match = self._header.match(text, budget)
+        if match is None:
             return _NO_GROUPS, 0, len(text.rstrip())
-        groups = {name: _place(*spans[number]) for name, number in self._wanted if spans[number][0] >= 0}
-        start, end = spans[self._header.groups["content"]]
+        groups = {name: _place(*match.span(number)) for name, number in self._wanted if match.start(number) >= 0}
+        start, end = match.span(self._content)
         start = max(start, 0)
         return groups, start, start + len(text[start : max(end, 0)].rstrip())
 
@@ -292,20 +294,28 @@ class Matcher:
             self.stats.timeouts += 1
             return b""
 
-    def _settle(self, entry: _Entry, text: bytes) -> _Entry:
+    def _settle(self, entry: _Entry, text: bytes, skeleton: bytes) -> _Entry:
         """What only the digits of this line decide: patterns that look at them, numeric levels."""
-        place, key, time, error, spans, again, message, level = entry
-        if error is None:
+        index, key, time, error, spans, later, place, level = entry
+        if later is None:
+            return entry
+        again, number = later
+        if number:
             error = is_error(text[level])
         if again is not None:
             try:
-                found = self._trial.settle(again, text[message], self._budget.restart())
+                found = self._trial.settle(again, text[place], self._budget.restart())
+                if found is None:  # this line is the first that gets past the patterns tried so far
+                    resolved, common = self._look(text, self._budget)
+                    if common is not None:
+                        self._memo.put(skeleton, common)
+                    return resolved
                 if found is not again:
-                    place, spans = found[0], _shift(found[1], message.start)
+                    index, spans = found[0], _shift(found[1], place.start)
             except TimeoutError:
                 self.stats.timeouts += 1
-                place, spans = -1, ()
-        return (place, key, time, error, spans, None, message, level)
+                index, spans = -1, ()
+        return (index, key, time, error, spans, None, place, level)
 
 
 def _skeletons(texts: Sequence[bytes], joined: bytes) -> list[bytes]:

@@ -76,6 +76,11 @@ class Rule:
         found = self._full(text) if quick else self._full(text, timeout=budget.left())
         return None if found is None else found.regs
 
+    def match(self, text: bytes, budget: Budget) -> regex.Match[bytes] | None:
+        """As fullmatch, for those who want few of many groups."""
+        quick = len(text) <= self.quick_bytes
+        return self._full(text) if quick else self._full(text, timeout=budget.left())
+
     def search(self, text: bytes, budget: Budget) -> Spans | None:
         """As fullmatch, for the first match anywhere."""
         quick = len(text) * 4 <= self.quick_bytes  # a search begins anew at every byte
@@ -131,13 +136,13 @@ class Trial:
                     again.append(place)
         return NOTHING, (-1, (), tuple(again), False) if again else NOTHING
 
-    def settle(self, found: Found, message: bytes, budget: Budget) -> Found:
-        """The type of one line whose skeleton was surveyed."""
+    def settle(self, found: Found, message: bytes, budget: Budget) -> Found | None:
+        """The type of one line whose skeleton was surveyed; None if it must be surveyed further."""
         for place in found[2]:
             spans = self.rules[place].fullmatch(message, budget)
             if spans is not None:
                 return (place, spans[1:], (), False)
-        return self.first(message, budget) if found[3] else found
+        return None if found[3] else found
 
     def _candidates(self, message: bytes) -> list[int]:
         """Patterns that may match, by rank: their required words are in the skeleton, or they have none."""
