@@ -48,8 +48,14 @@ def check_pattern(regex: str, name: str = "") -> int:
 
     The error names the pattern (`name`, else its text) and the reason, and says what to do (issue 3, safety).
     """
+    return checked(regex, name)[1]
+
+
+def checked(regex: str, name: str = "") -> tuple[Node, int]:
+    """The tree of `regex` and its degree; otherwise as check_pattern."""
     try:
-        return degree(parse(regex))
+        node = parse(regex)
+        return node, degree(node)
     except ConfigError as error:
         shown = regex if len(regex) <= 120 else regex[:117] + "..."
         label = f"pattern {name} ({shown})" if name else f"pattern {shown}"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import regex
 
 from foretail.errors import ConfigError
-from foretail.lint import check_pattern, digit_blind, required_words, widened
-from foretail.syntax import WORD, parse
+from foretail.lint import checked, digit_blind, required_words, widened
+from foretail.syntax import WORD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,16 +55,17 @@ class Rule:
     Short texts cannot: lint bounds the steps by length ** degree.
     """
 
-    __slots__ = ("_full", "_search", "blind", "groups", "quick_bytes", "regex")
+    __slots__ = ("_full", "_search", "blind", "groups", "quick_bytes", "regex", "words")
 
     def __init__(self, text: str, name: str = "") -> None:
-        degree = check_pattern(text, name)
+        node, degree = checked(text, name)
         try:
             compiled = regex.compile(text.encode("ascii"))
         except (regex.error, RecursionError) as error:
             raise ConfigError(f"pattern {name or text} does not compile ({error}); simplify it") from error
         self.regex = text
-        self.blind = digit_blind(text)
+        self.blind = digit_blind(node)
+        self.words = required_words(node)
         self.quick_bytes = min(_QUICK_BYTES, int(_QUICK_STEPS ** (1 / degree)))
         self.groups: dict[str, int] = dict(compiled.groupindex)
         self._full = compiled.fullmatch
@@ -102,7 +103,7 @@ class Trial:
     def __init__(self, regexes: Sequence[str], names: Sequence[str] = ()) -> None:
         self.rules = [Rule(text, names[place] if names else "") for place, text in enumerate(regexes)]
         self._wide = [None if rule.blind else _wide(rule.regex) for rule in self.rules]
-        self._words = [required_words(parse(text)) for text in regexes]
+        self._words = [rule.words for rule in self.rules]
         self._by_word, self._loose = _index(self._words)
         self._known = frozenset(self._by_word)
 
