@@ -115,8 +115,7 @@ class Watch:
         Looks at the files first when that is due. Batches of one source come in the order of its bytes; a rotated
         file is read to its end before the one that took its place.
         """
-        if not 0 <= now - self._looked_at < self.limits.look_s:
-            self.look(now, arrived)
+        self.look_if_due(now, arrived)
         while not self._finished and self._ready:
             tail = self._ready.popleft()
             self._waiting.discard(tail.id)
@@ -128,6 +127,11 @@ class Watch:
             if batch is not None:
                 return batch
         return self._finished.popleft()[0] if self._finished else None
+
+    def look_if_due(self, now: float, arrived: float) -> None:
+        """Look if the last look is long enough ago: also while nothing can be read, so that no rotation is missed."""
+        if not 0 <= now - self._looked_at < self.limits.look_s:
+            self.look(now, arrived)
 
     def look(self, now: float, arrived: float, *, listing: bool = False) -> None:
         """Stat all files, list the globs if due (or asked), and settle what was renamed, truncated, removed or new.
