@@ -16,7 +16,7 @@ from foretail.formats import detect, parse_format
 from foretail.model import SequenceModel
 from foretail.patterns import Matcher
 from foretail.schema import FIRST, Format, KeyRule, Pattern, Patterns
-from foretail_trainer import calibrate, crossfit, export, mine, pack, reading, sequences, training
+from foretail_trainer import calibrate, crossfit, export, keys, mine, pack, reading, sequences, training
 from foretail_trainer.fit import Plan
 from foretail_trainer.network import Shape
 
@@ -142,8 +142,6 @@ def _from_logs(options: Options, paths: Sequence[str], stages: Stages) -> Learne
         mined = mine.mine(reading.batches(paths, progress), form, seed=options.seed, base=base)
     discovery = None
     if options.key == "auto":
-        from foretail_trainer import keys  # noqa: PLC0415
-
         with stages.stage("session key"):
             discovery = keys.discover(sample, Matcher(mined.patterns, form, KeyRule()), form)
             key = discovery.rule
