@@ -230,7 +230,7 @@ def score(
         [a + int(bits[b : b + n].argmax()) for a, b, n in zip(starts, first, lengths, strict=True)], np.int64
     )
     strange = np.minimum.reduceat(np.where(novel, sessions.ids[events], vocabulary), first)
-    last = _last_rest(sessions, units)
+    last = sessions.last_rest(units)
     ended = last > starts
     stop = np.where(ended, last, stops)
     end = np.zeros(len(units))
@@ -292,14 +292,3 @@ def contexts(
     index = stop[:, None] + np.arange(-window, 0)
     rows: NDArray[np.int32] = np.where(index >= begin[:, None], ids[np.maximum(index, 0)], PAD).astype(np.int32)
     return rows
-
-
-def _last_rest(sessions: Sessions, units: NDArray[np.int64]) -> NDArray[np.int64]:
-    """One past the last rest of each unit, 0 = it never rested; of a block, its end if it is full."""
-    stops = sessions.unit_stops[units]
-    if sessions.endless:
-        return np.where(sessions.full[units], stops, 0)
-    rests = np.append(-1, np.flatnonzero(sessions.rests))
-    last = rests[np.searchsorted(rests, stops, "left") - 1] + 1
-    result: NDArray[np.int64] = np.where(last > sessions.units[units], last, 0)
-    return result

@@ -87,6 +87,33 @@ class Sessions:
         """Of blocks those of 100 events, of sessions all: bool `[u]`."""
         return np.asarray((self.unit_stops - self.units == BLOCK_LINES) | (not self.endless), np.bool_)
 
+    def last_rest(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
+        """One past the last rest of each unit (of a block: its end, if full), 0 = it never rested: int64 `[r]`."""
+        stops = self.unit_stops[units]
+        if self.endless:
+            return np.where(self.full[units], stops, 0)
+        rests = np.append(-1, np.flatnonzero(self.rests))
+        last = rests[np.searchsorted(rests, stops, "left") - 1] + 1
+        result: NDArray[np.int64] = np.where(last > self.units[units], last, 0)
+        return result
+
+    def less(self, gone: NDArray[np.bool_]) -> Sessions:
+        """The sessions without some of their units (bool `[u]`); what is left of an endless one is joined."""
+        lengths = self.unit_stops - self.units
+        kept = np.repeat(~gone, lengths)
+        size = np.bincount(self.owner, np.where(gone, 0, lengths), len(self)).astype(np.int64)
+        stay = size > 0
+        return spread(
+            self,
+            self.ids[kept],
+            size[stay],
+            weight=self.weight[stay],
+            censored=self.censored[stay],
+            rests=self.rests[kept],
+            times=self.times[kept] if len(self.times) else self.times,
+            keys=[key for key, stays in zip(self.keys, stay.tolist(), strict=True) if stays] if self.keys else [],
+        )
+
     def rows(self, keep: NDArray[np.bool_]) -> Sessions:
         """Some of the sessions: bool `[s]`."""
         lengths = self.stops - self.starts

@@ -39,6 +39,27 @@ def upto(
     return np.bincount(flat, minlength=len(units) * vocabulary).reshape(len(units), vocabulary).astype(np.int32)
 
 
+def distinct(
+    sessions: Sessions, units: NDArray[np.int64], stops: NDArray[np.int64], ids: NDArray[np.int32], vocabulary: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """`upto` in bounded memory: int32 `[d, V]` the distinct vectors, and int64 `[r]` which of them each row is."""
+    table: dict[bytes, int] = {}
+    which = np.zeros(len(units), np.int64)
+    chunk = max(1, _CELLS // vocabulary)
+    for start in range(0, len(units), chunk):
+        part = slice(start, start + chunk)
+        vectors = upto(sessions, units[part], stops[part], ids, vocabulary)
+        which[part] = [table.setdefault(vector.tobytes(), len(table)) for vector in vectors]
+    return np.frombuffer(b"".join(table), np.int32).reshape(len(table), vocabulary), which
+
+
+def at_last_rest(sessions: Sessions, vocabulary: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Type counts of each unit up to its last rest, of all its events where it never rested; as `distinct`."""
+    units = np.arange(len(sessions.units))
+    last = sessions.last_rest(units)
+    return distinct(sessions, units, np.where(last > 0, last, sessions.unit_stops), sessions.ids, vocabulary)
+
+
 def resting(
     sessions: Sessions, weight: NDArray[np.int64], ids: NDArray[np.int32], vocabulary: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -60,23 +81,10 @@ def resting(
         stops = np.flatnonzero(sessions.rests) + 1
         units = np.searchsorted(sessions.units, stops - 1, "right") - 1
         units, stops = units[weight[units] > 0], stops[weight[units] > 0]
-    table: dict[bytes, int] = {}
-    seen: set[tuple[int, int]] = set()
-    support: list[int] = []
-    chunk = max(1, _CELLS // vocabulary)
-    for start in range(0, len(units), chunk):
-        part = units[start : start + chunk]
-        for unit, vector in zip(
-            part.tolist(), upto(sessions, part, stops[start : start + chunk], ids, vocabulary), strict=True
-        ):
-            place = table.setdefault(vector.tobytes(), len(table))
-            if place == len(support):
-                support.append(0)
-            if (unit, place) not in seen:
-                seen.add((unit, place))
-                support[place] += int(weight[unit])
-    vectors = np.frombuffer(b"".join(table), np.int32).reshape(len(table), vocabulary)
-    return vectors, np.array(support, np.int64)
+    vectors, which = distinct(sessions, units, stops, ids, vocabulary)
+    pairs = np.unique(units * max(len(vectors), 1) + which)  # a unit that rests twice with the same counts is one
+    support = np.bincount(pairs % max(len(vectors), 1), weight[pairs // max(len(vectors), 1)], len(vectors))
+    return vectors, support.astype(np.int64)
 
 
 def learn(vectors: NDArray[np.int32], support: NDArray[np.int64]) -> Counts:
