@@ -59,7 +59,11 @@ def text_format(name: str, header: str, *, time: str | None = None) -> Format:
     """A text Format from a header regex, its fields and level read from the group names."""
     groups = re.findall(r"\(\?P<(\w+)>", header)
     level = next((group for group in groups if group.lower() in _LEVEL_NAMES), None)
-    fields = tuple(group for group in groups if group.lower() not in _TIME_NAMES | {"content"} and group != level)
+    fields = tuple(
+        group
+        for group in groups
+        if group.lower().rstrip("23456789") not in _TIME_NAMES | {"content"} and group != level
+    )
     return Format(kind="text", name=name, header=header, time=time, fields=fields, level=level)
 
 

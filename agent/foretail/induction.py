@@ -72,6 +72,7 @@ _COLUMNS = (
         "tag",
         r"(?P<{name}>[A-Za-z_/@(<](?:[^\s:\[\]|=\"']|::)*)(?:\[[^\]\s]*\]|\([^)\s]*\))?:(?:\d+:)?(?=\s)",
         words_max=2,
+        share=0.9,
     ),
     _Column("logger", r"(?P<{name}>[A-Za-z_$][\w$-]*[.:/][\w$.:/-]+)(?=[\s|])"),
     _Column("padded", r"(?P<{name}>\S+)(?=\s{2,}\S)"),
@@ -109,7 +110,7 @@ class _Peel:
         self.rests = texts
         self.all = len(texts)
         self.pieces: list[str] = []
-        self.taken: list[tuple[str, list[str]]] = []
+        self.taken: list[tuple[str, list[str], int]] = []
         self.kinds: list[str] = []
 
     def run(self) -> None:
@@ -117,9 +118,9 @@ class _Peel:
             return
         while len(self.pieces) < ELEMENTS_MAX and self._next():
             pass
-        while len(self.pieces) > 1 and self.taken[-1][0] not in _CERTAIN and not self._diverse():
-            self.rests = self.taken.pop()[1]
-            self.pieces.pop()
+        while len(self.taken) > 1 and self.taken[-1][0] not in _CERTAIN and not self._diverse():
+            _, self.rests, before = self.taken.pop()
+            del self.pieces[before:]
 
     def _begin(self) -> bool:
         """The stamp tells records from the lines that continue them; without one, all lines must be alike."""
@@ -137,7 +138,7 @@ class _Peel:
         if self.kinds.count("time") < 3:
             columns += _STAMPS
         columns += [column for column in _COLUMNS if not self._spent(column)]
-        return any(self._peel(column, need) for column in columns)
+        return any(self._peel(column, column.share * len(self.rests)) for column in columns)
 
     def _spent(self, column: _Column) -> bool:
         """A header has one level, one tag and one padded component; a second one is the message's."""
@@ -156,8 +157,9 @@ class _Peel:
 
     def _try(self, column: _Column, words: int, need: float) -> bool:
         name, fields = self._name(column.kind), [self._name("field", offset) for offset in range(words)]
-        regex = "".join(rf"(?P<{field}>{_WORD})\s++" for field in fields)
-        regex = f"(?>{regex}{column.regex.replace('{name}', name)}){_APART}"
+        before = [rf"(?P<{field}>{_WORD})\s++" for field in fields]
+        own = column.regex.replace("{name}", name)
+        regex = f"(?>{''.join(before)}{own}){_APART}"
         rule = re.compile(regex)
         probe = self.rests[:: len(self.rests) // PROBE + 1]  # most columns are not there: see it from a few lines
         if sum(rule.match(rest) is not None for rest in probe) * len(self.rests) < 0.4 * need * len(probe):
@@ -174,14 +176,17 @@ class _Peel:
         if column.kind == "tag" and not self._tags(matches, name):
             return False
         apart = all(match[0][-1:].isspace() for match in matches)
-        piece = regex.removesuffix(_APART) + (r",?\s++" if apart else r",?\s*+")
+        gap = r",?\s++" if apart else r",?\s*+"
         try:
-            check_pattern(piece + CONTENT)
+            check_pattern(regex.removesuffix(_APART) + gap + CONTENT)
         except ConfigError:  # parts that touch could trade bytes on a hostile line
             return False
-        self.taken.append((column.kind, self.rests))
+        self.taken.append((column.kind, self.rests, len(self.pieces)))
         self.rests = [match.string[match.end() :] for match in matches]
-        self.pieces.append(piece)
+        if self.pieces:  # a line may have the words and lack the anchor
+            self.pieces += [*(f"(?>{word})" for word in before), f"(?>{own}){gap}"]
+        else:
+            self.pieces.append(regex.removesuffix(_APART) + gap)
         self.kinds += ["field"] * words + [column.kind]
         return True
 

@@ -84,6 +84,15 @@ def test_a_line_without_the_later_columns_keeps_its_stamp() -> None:
     assert not np.isnan(typed.times).any()
 
 
+def test_a_column_most_lines_have_is_optional_and_so_is_what_follows() -> None:
+    """One line in fifteen has no program: its host is still taken off, and its message is whole."""
+    lines, messages = log("thunderbird")
+    for place in range(0, len(lines), 15):
+        messages[place] = b"LustreError 5 bytes lost"
+        lines[place] = lines[place].split(b"/")[0] + b"/dn1 LustreError 5 bytes lost"
+    assert messages == reader(detect(lines)).match(lines).messages
+
+
 @pytest.mark.parametrize("name", names())
 def test_known_names_are_formats(name: str) -> None:
     """Every named header is safe and digit-blind, so that a memo works on raw lines."""
