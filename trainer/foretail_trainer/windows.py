@@ -133,7 +133,7 @@ def _pieces(sessions: Sessions, chunk: int) -> tuple[NDArray[np.int64], NDArray[
 def _padded(
     sessions: Sessions, window: int, partial: NDArray[np.bool_] | None, chunk: int
 ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float64]]]:
-    """Pieces one after another, C events or paddings before each, END behind a known end; weight 0 where no target is."""
+    """Pieces one after another, C events or paddings before each, END behind a known end; weight 0 = no target."""
     ids = np.asarray(sessions.ids, np.int32)
     starts = np.asarray(sessions.starts, np.int64)[: len(sessions.weight)]
     ends = np.append(starts, len(ids))[1:]
