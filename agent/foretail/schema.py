@@ -158,6 +158,103 @@ class SequenceInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     types: tuple[str, ...]
 
 
+class SeriesInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A detector on rows of numbers at even steps: the columns of a CSV, or the features of a log's intervals.
+
+    Its files are `NAME.b1.tflite`, `NAME.b64.tflite` (`window` float32 `[B, C, inputs]` to the last row as expected,
+    float32 `[B, F]`), `NAME.stats.npy` float64 `[6, F]` and `NAME.normal.npy` float32 `[4, n]`; NAME is `series` or
+    `volume` (see `foretail.series`).
+
+    Attributes:
+        columns: names of the F features.
+        logged: which of them are taken as log(1 + value).
+        model: the network, for people; `forecast`: it sees the rows before, otherwise the row itself too.
+        window: C; `inputs`: F and the calendar's numbers; `calendar`: `none`, `day` or `week`.
+        interval_s: seconds of a row; 0 = rows as they come.
+        aggregate: how readings of one interval become a row.
+        gap_s: a hole longer than this begins a new history; 0 = never.
+        smooth, follow, hold, memory: rows of the running mean, of the baseline that follows, of an incident whose
+            further rows are capped, and of the history that surprise is measured against.
+        timestamp: name of the column of the stamps, if any.
+        calibration: of its own budget.
+    """
+
+    columns: tuple[str, ...]
+    logged: tuple[bool, ...]
+    model: str
+    forecast: bool
+    window: int
+    inputs: int
+    calibration: Calibration
+    calendar: Literal["none", "day", "week"] = "none"
+    interval_s: float = 0.0
+    aggregate: Literal["mean", "max", "last"] = "mean"
+    gap_s: float = 0.0
+    smooth: int = 5
+    follow: int = 1000
+    hold: int = 200
+    memory: int = 6400
+    timestamp: str | None = None
+
+
+class Reading(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A number captured in lines of one type: its mean and 95th percentile are features of an interval."""
+
+    type_id: str
+    capture: int
+    name: str
+
+
+class VolumeInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is counted in each interval of a log (`foretail.volume`).
+
+    Attributes:
+        series: the detector on these features; its `interval_s` is the interval.
+        types: type_ids that are counted one by one; all others are pooled.
+        readings: numeric parameters.
+        keys: distinct session keys are counted.
+    """
+
+    series: SeriesInfo
+    types: tuple[str, ...]
+    readings: tuple[Reading, ...] = ()
+    keys: bool = False
+
+
+class LinesInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A classifier of single lines, read byte by byte in chunks (`foretail.characters`).
+
+    Its files are `line.b1.tflite`, `line.b64.tflite` and `line.head.npy`.
+
+    Attributes:
+        cell: `rnn`, `lstm`, `stacked` or `conv`.
+        chunk: bytes of a step; `halo`: bytes of the chunk before that a convolution sees again.
+        state: numbers carried from chunk to chunk.
+        bytes_max: longer lines are judged by their first bytes.
+        positive: the label that is raised; `negative`: the other.
+        field: the field or column that is read; None = the message.
+        drop: fields of a JSON record that are left out before it is read.
+        threshold: probability from which on a line is anomalous; `fpr`: the false-positive rate it was chosen for.
+        slope, offset: of the logistic calibration of the logit.
+        tail: p-values of normal lines, by logit in bits.
+    """
+
+    cell: str
+    chunk: int
+    state: int
+    bytes_max: int
+    positive: str
+    negative: str
+    threshold: float
+    fpr: float
+    slope: float
+    offset: float
+    tail: Tail
+    halo: int = 0
+    field: str | None = None
+    drop: tuple[str, ...] = ()
+
+
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One file of a bundle."""
 
@@ -197,6 +294,7 @@ class Manifest(msgspec.Struct, frozen=True):
         files: every other file of the bundle.
         idle_s: a session ends when event time passes its last event by this.
         mix: share of each type (by model id) in training, for the drift notice.
+        series, volume, lines: the other detectors of the bundle.
         sha256: of all bytes of the file before this value: a damaged manifest is known as such.
     """
 
@@ -215,4 +313,7 @@ class Manifest(msgspec.Struct, frozen=True):
     calibration: Calibration | None = None
     metrics: dict[str, float] = {}
     mix: tuple[float, ...] = ()
+    series: SeriesInfo | None = None
+    volume: VolumeInfo | None = None
+    lines: LinesInfo | None = None
     sha256: str = ""

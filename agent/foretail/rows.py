@@ -1,0 +1,236 @@
+"""Verdicts of rows and intervals: records, what moved, and a CSV scored from its first row to its last."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+import numpy as np
+
+from foretail import delimited
+from foretail.errors import ConfigError
+from foretail.series import VIEWS, Detector
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from foretail.bundle import Bundle
+    from foretail.delimited import Dialect, Sheet
+    from foretail.schema import SeriesInfo
+    from foretail.series import Scored
+
+MOVED_MAX = 5
+SHARE_MIN = 0.05
+"""A feature that adds less to the distance did not move."""
+CHUNK = 4096
+
+
+class Moved(msgspec.Struct, frozen=True):
+    """A feature that is not where it should be.
+
+    Attributes:
+        feature: its name: a column, a template, a total.
+        seen: its value; `expected`: what was expected; `low`, `high`: where a normal value lies.
+        share: of the distance, 0 to 1.
+    """
+
+    feature: str
+    seen: float | None
+    expected: float
+    low: float
+    high: float
+    share: float
+
+
+class Change(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a row or interval is what it is: `moved` features, strongest first, and bits of each view."""
+
+    moved: tuple[Moved, ...] = ()
+    detectors: dict[str, float] = {}
+    summary: str = ""
+
+
+class RowVerdict(msgspec.Struct, frozen=True, tag_field="kind", tag="row", omit_defaults=True):
+    """The verdict of one row of a series; `row` counts from 1.
+
+    `fresh`: it says something new: the first row of an incident, or one stranger than all before it.
+    """
+
+    row: int
+    time: float | None
+    anomalous: bool
+    score: float
+    p: float
+    reasons: tuple[str, ...]
+    bundle: str = ""
+    fresh: bool = False
+    explanation: Change | None = None
+
+
+class IntervalVerdict(msgspec.Struct, frozen=True, tag_field="kind", tag="interval", omit_defaults=True):
+    """The verdict of one interval of a stream: `[time, time + interval_s)`.
+
+    `fresh` as of `RowVerdict`; `lines` that it holds; `fingerprint` names what moved, without host or time.
+    """
+
+    id: str
+    stream: str
+    bundle: str
+    time: float | None
+    interval_s: float
+    lines: int
+    anomalous: bool
+    score: float
+    p: float
+    reasons: tuple[str, ...]
+    fresh: bool = False
+    fingerprint: str = ""
+    explanation: Change | None = None
+
+
+def interval_id(machine: str, stream: str, start: float) -> str:
+    """Id of an interval's verdict: 24 hex digits of machine, detector and start (DESIGN §2)."""
+    digest = hashlib.blake2b(digest_size=12)
+    for part in (machine, stream, "volume", f"{start:.3f}"):
+        raw = part.encode("utf-8", "surrogateescape")
+        digest.update(len(raw).to_bytes(4, "big") + raw)
+    return digest.hexdigest()
+
+
+def change(info: SeriesInfo, values: NDArray[np.float64], scored: Scored, row: int) -> Change:
+    """What moved in a row, expected against seen.
+
+    Args:
+        info: names the columns.
+        values: float64 `[n, F]`, as seen.
+        scored: the same rows, judged.
+        row: which of them.
+    """
+    order = np.argsort(-scored.shares[row], kind="stable")[:MOVED_MAX]
+    moved = tuple(
+        Moved(
+            info.columns[at],
+            short(float(values[row, at])) if math.isfinite(values[row, at]) else None,
+            short(float(scored.expected[row, at])),
+            short(float(scored.low[row, at])),
+            short(float(scored.high[row, at])),
+            short(float(scored.shares[row, at])),
+        )
+        for at in order.tolist()
+        if scored.shares[row, at] >= SHARE_MIN
+    )
+    views = {name: short(float(bits)) for name, bits in zip(VIEWS, scored.bits[row], strict=True) if bits >= 1}
+    return Change(moved, dict(sorted(views.items(), key=lambda item: -item[1])), summary(moved))
+
+
+def summary(moved: tuple[Moved, ...]) -> str:
+    """One line for people: `"Failed password" 214, expected 0-3; ...`."""
+    said = [
+        f'"{m.feature}" {plain(m.seen) if m.seen is not None else "missing"}, '
+        f"expected {plain(m.low)}" + (f"-{plain(m.high)}" if plain(m.high) != plain(m.low) else "")
+        for m in moved[:3]
+    ]
+    return "; ".join(said) or "the features no longer move together as they did"
+
+
+def plain(value: float) -> str:
+    """Four significant digits without an exponent where that is short."""
+    return f"{value:.0f}" if abs(value) >= 1000 or value == round(value) else f"{value:.4g}"
+
+
+def short(value: float) -> float:
+    """Six significant digits: enough, and the same on every host."""
+    return float(f"{value:.6g}")
+
+
+class Table(NamedTuple):
+    """A series ready to be judged: `values` float64 `[n, F]`, `times` float64 `[n]`, `rows`: first source row of each."""
+
+    values: NDArray[np.float64]
+    times: NDArray[np.float64]
+    rows: NDArray[np.int64]
+
+
+def table(sheet: Sheet, columns: tuple[str, ...], stamp: int | None, interval_s: float, aggregate: str) -> Table:
+    """Columns of a sheet as rows at even steps.
+
+    Args:
+        sheet: of the file.
+        columns: names of the value columns.
+        stamp: column of the stamps, None = there is none.
+        interval_s: readings of so many seconds become one row; 0 = rows as they come. Intervals without a reading
+            give no row.
+        aggregate: `mean`, `max` or `last` of each interval.
+
+    Raises:
+        ConfigError: a column is missing or holds no number; intervals without stamps.
+    """
+    values = np.empty((len(sheet.rows), len(columns)))
+    for at, name in enumerate(columns):
+        values[:, at] = delimited.numbers(sheet.column(sheet.place(name)))
+        if not np.isfinite(values[:, at]).any():
+            raise ConfigError(f"{sheet.path}: column {name!r} holds no number; leave it out or check the file")
+    rows = np.arange(len(values))
+    times = delimited.times(sheet.column(stamp)) if stamp is not None else np.full(len(values), math.nan)
+    if not interval_s:
+        return Table(values, times, rows)
+    if stamp is None:
+        raise ConfigError(f"{sheet.path} has no time stamps, so --interval has nothing to go by; leave it out")
+    known = np.flatnonzero(np.isfinite(times))
+    order = known[np.argsort(times[known], kind="stable")]
+    bins = np.floor(times[order] / interval_s)
+    starts = np.flatnonzero(np.diff(bins, prepend=-math.inf) != 0)
+    sorted_values = values[order]
+    if aggregate == "last":
+        ends = np.append(starts[1:], len(order)) - 1
+        joined = sorted_values[ends]
+    elif aggregate == "max":
+        joined = np.fmax.reduceat(sorted_values, starts)
+    else:
+        count = np.add.reduceat(np.isfinite(sorted_values).astype(float), starts)
+        total = np.add.reduceat(np.nan_to_num(sorted_values), starts)
+        joined = np.where(count > 0, total / np.maximum(count, 1), math.nan)
+    return Table(joined, bins[starts] * interval_s, order[starts])
+
+
+def score_timeseries(bundle: Bundle, path: str, dialect: Dialect = delimited.COMMON) -> Iterator[RowVerdict]:
+    """`foretail score --timeseries CSV`: one verdict per row, in order (per interval when the bundle has one).
+
+    Raises:
+        ConfigError: the bundle has no series detector; the file lacks a column or cannot be read.
+    """
+    info = bundle.manifest.series
+    if info is None:
+        raise ConfigError(
+            f"bundle {bundle.path} has no series detector; make one with `foretail-train fit --timeseries`"
+        )
+    detector = Detector(info, bundle.files, "series")
+    sheet = delimited.read(path, dialect)
+    stamp = sheet.place(info.timestamp) if info.timestamp in sheet.names else delimited.timestamp(sheet)
+    data = table(sheet, info.columns, stamp, info.interval_s, info.aggregate)
+    for start in range(0, len(data.values), CHUNK):
+        part = slice(start, start + CHUNK)
+        scored = detector.score(data.values[part], data.times[part])
+        for row in range(len(scored.ratio)):
+            yield _verdict(bundle.label, detector, data, start + row, scored, row)
+
+
+def _verdict(label: str, detector: Detector, data: Table, at: int, scored: Scored, row: int) -> RowVerdict:
+    ratio, time = float(scored.ratio[row]), float(data.times[at])
+    anomalous = ratio >= 1
+    part = slice(at - row, at - row + len(scored.ratio))
+    return RowVerdict(
+        row=int(data.rows[at]) + 1,
+        time=round(time, 6) if math.isfinite(time) else None,
+        anomalous=anomalous,
+        score=short(detector.score_of(ratio)) if anomalous else min(short(detector.score_of(ratio)), 0.499999),
+        p=short(detector.p_of(ratio)),
+        reasons=("series",) if anomalous else (),
+        bundle=label,
+        fresh=bool(scored.new[row]) and anomalous,
+        explanation=change(detector.info, data.values[part], scored, row) if anomalous else None,
+    )

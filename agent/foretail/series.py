@@ -1,0 +1,434 @@
+"""Pure: rows of numbers -> how far each is from what was expected -> one calibrated verdict a row (DESIGN §6).
+
+A row speaks through four views, each a distance over all F features in units of normal data:
+
+    model  |r|           what came against what the network expected from the rows around it
+    drift  |mean of r|   the same, signed, over the last rows: many small errors to one side
+    level  |z - b|       what came against where the feature usually lies; b follows slowly
+    trend  |mean of z-b| the same over the last rows
+
+and each distance is worth -log2 P(a normal row lies as far) bits, twice over:
+
+    state  against the training data: says how long something is wrong
+    fresh  against the last `memory` rows, whatever they were: says when something new begins
+
+P has a Pareto tail (peaks over a threshold: Siffer et al., "Anomaly Detection in Streams with Extreme Value Theory",
+KDD 2017). Bits of the views add. x is the larger of fresh, on a row stranger than all of the last `hold` rows, and of
+state, capped just above the threshold: rows of a lasting incident stay anomalous and say no more than that, rows that
+begin one stand out.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from foretail.errors import ConfigError
+from foretail.graph import Pair
+from foretail.surprise import exceedance
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from foretail.schema import SeriesInfo
+
+VIEWS = ("model", "drift", "level", "trend")
+CLIP = 8.0
+"""Inputs of the network lie within so many deviations."""
+NORM = 4
+"""Features join as the 4-norm: between their mean, which one feature cannot move, and their maximum."""
+FLOOR = 0.02
+"""Distances below this share of the normal one are alike."""
+STATE_TAIL, FRESH_TAIL = 0.1, 0.02
+"""Share of normal distances that the Pareto tail is fitted to."""
+PRIOR, PRIOR_ROWS = 0.1, 3
+"""The tail index before any excess was seen, and how many excesses that is worth."""
+CAP = 1.1
+"""State alone lifts x to so many thresholds."""
+LEARN = 0.1
+"""A row over the threshold moves the baseline so much slower."""
+EVERY = 5
+"""Rows between two fits of the fresh tail."""
+HISTORY_MIN = 50
+
+
+def fresh_limit(alpha: float) -> float:
+    """Fresh bits that fewer than a share of alpha of rows reach, whatever the data.
+
+    Each view has b bits with probability 2^-b. A sum of x needs one of the four to have x/4, so that
+    P(sum >= x) <= 4 * 2^(-x/4), however the views depend on each other.
+    """
+    return len(VIEWS) * math.log2(len(VIEWS) / alpha)
+
+
+_DAY_S, _WEEK_S = 86_400.0, 604_800.0
+
+
+class Stats:
+    """What is normal of each feature: rows of `NAME.stats.npy`.
+
+    Attributes:
+        centre, scale: float64 `[F]` of the (logged) training values.
+        views: float64 `[4, F]`: root mean square of each view on rows the model was not fitted on.
+    """
+
+    def __init__(self, table: NDArray[np.float64]) -> None:
+        if table.ndim != 2 or len(table) != 2 + len(VIEWS) or not np.isfinite(table).all() or (table[1:] <= 0).any():
+            raise ConfigError("the statistics of the series are damaged; fetch the bundle again")
+        self.centre, self.scale, self.views = table[0], table[1], table[2:]
+
+
+class StateTail:
+    """-log2 P against training data: as counted up to the last tenth, a Pareto tail beyond."""
+
+    def __init__(self, normal: NDArray[np.floating[Any]]) -> None:
+        self._sorted = np.sort(normal)
+        n = len(self._sorted)
+        self._p = np.log2((n + 1) / (n - np.arange(n)))
+        self._u, self._index = _pareto(self._sorted, STATE_TAIL)
+
+    def bits(self, distance: float) -> float:
+        """Bits of a log distance; never falls as the distance grows."""
+        if distance > self._u:
+            return -math.log2(STATE_TAIL) + (distance - self._u) / self._index / math.log(2)
+        return min(float(np.interp(distance, self._sorted, self._p, left=0.0)), -math.log2(STATE_TAIL))
+
+
+def _pareto(values: NDArray[np.floating[Any]], share: float) -> tuple[float, float]:
+    """Where the tail begins and its index: the mean excess of logs (Hill), drawn to PRIOR while excesses are few."""
+    u = float(np.quantile(values, 1 - share))
+    excess = values[values > u] - u
+    return u, float((excess.sum() + PRIOR * PRIOR_ROWS) / (len(excess) + PRIOR_ROWS))
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Judged rows, columns of length n.
+
+    Attributes:
+        ratio: float64 `[n]`, x in thresholds: 1 or more is anomalous.
+        bits: float64 `[n, 4]`, state bits of each view.
+        fresh: float64 `[n]`, fresh bits; `state`: their state counterpart.
+        expected: float64 `[n, F]`, in the features' own units.
+        low, high: float64 `[n, F]`: where a normal value would lie.
+        shares: float64 `[n, F]`, how much each feature adds to the strongest view; sums to 1.
+        distance: float64 `[n, 4]`, log distances.
+        new: bool `[n]`: stranger than the rows before it.
+    """
+
+    ratio: NDArray[np.float64]
+    bits: NDArray[np.float64]
+    fresh: NDArray[np.float64]
+    state: NDArray[np.float64]
+    expected: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    shares: NDArray[np.float64]
+    distance: NDArray[np.float64]
+    new: NDArray[np.bool_]
+
+    @property
+    def anomalous(self) -> NDArray[np.bool_]:
+        """True where a row is anomalous."""
+        return self.ratio >= 1.0
+
+
+def calendar(kind: str, times: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Where in the day (and week) each time lies, on circles: float32 `[n, 0 | 2 | 4]`; NaN times lie nowhere."""
+    periods = {"none": (), "day": (_DAY_S,), "week": (_DAY_S, _WEEK_S)}[kind]
+    angles = [2 * np.pi * (times % period) / period for period in periods]
+    columns = [wave(angle) for angle in angles for wave in (np.sin, np.cos)]
+    return np.nan_to_num(np.array(columns, np.float32).reshape(len(columns), len(times)).T)
+
+
+class Detector:
+    """The state of one series: rows in, verdicts out; the same rows give the same verdicts however they are cut.
+
+    Args:
+        info: of the bundle.
+        files: of the bundle.
+        name: prefix of its files, `series` or `volume`.
+
+    Raises:
+        ConfigError: a file is missing or does not fit the manifest.
+    """
+
+    def __init__(self, info: SeriesInfo, files: Mapping[str, bytes], name: str) -> None:
+        arrays = {}
+        for part in ("stats", "normal"):
+            arrays[part] = _array(files, f"{name}.{part}.npy")
+        f = len(info.columns)
+        self.info, self._stats = info, Stats(arrays["stats"].astype(np.float64))
+        normal = arrays["normal"].astype(np.float64)
+        if self._stats.centre.shape != (f,) or len(info.logged) != f or len(normal) != len(VIEWS) or normal.size < 4:
+            raise ConfigError(f"the files of the {name} detector do not fit its {f} columns; make the bundle again")
+        self._model = Pair(
+            _file(files, f"{name}.b1.tflite"),
+            _file(files, f"{name}.b64.tflite"),
+            [((info.window, info.inputs), "float32")],
+            [((f,), "float32")],
+            name,
+        )
+        self._core = Core(info, self._stats, normal)
+        self._logged = np.array(info.logged)
+        self.restart()
+
+    @property
+    def accelerated(self) -> bool:
+        """Whether XNNPACK took the model."""
+        return self._model.accelerated
+
+    def restart(self) -> None:
+        """Forget the last rows, as after a gap; what is normal is kept."""
+        self._last = np.zeros((0, len(self.info.columns)), np.float32)
+        self._last_time = math.nan
+        self._core.restart()
+
+    def score(self, rows: NDArray[np.float64], times: NDArray[np.float64]) -> Scored:
+        """Judge rows in order.
+
+        Args:
+            rows: float64 `[n, F]` in the features' own units; NaN = no value.
+            times: float64 `[n]`, epoch seconds; NaN = unknown.
+        """
+        parts = []
+        begin = 0
+        for end in [*self._gaps(times), len(rows)]:
+            if begin:
+                self.restart()
+            parts.append(self._score(rows[begin:end], times[begin:end]))
+            begin = end
+        return Scored(*(np.concatenate([getattr(part, field) for part in parts]) for field in _FIELDS))
+
+    def _gaps(self, times: NDArray[np.float64]) -> list[int]:
+        """Rows before which a gap lies."""
+        if not len(times):
+            return []
+        steps = np.diff(times, prepend=self._last_time)
+        if not self.info.gap_s:
+            return []
+        odd = np.flatnonzero((steps > self.info.gap_s) | (steps < 0)).tolist()
+        if odd and odd[0] == 0:
+            self.restart()
+            odd = odd[1:]
+        return [int(row) for row in odd]
+
+    def _score(self, rows: NDArray[np.float64], times: NDArray[np.float64]) -> Scored:
+        info, stats = self.info, self._stats
+        z = standard(rows, stats, self._logged)
+        history, windows = windows_of(info, z, times, self._last)
+        self._last, self._last_time = history[-info.window :], float(times[-1]) if len(times) else self._last_time
+        expected = self._model(windows)[0].astype(np.float64)
+        return self._core.step(z, expected, self._logged)
+
+    def score_of(self, ratio: float) -> float:
+        """`score` of a verdict: at least .5 exactly when anomalous."""
+        return ratio / (1 + ratio) if ratio >= 1 else min(ratio / (1 + ratio), math.nextafter(0.5, 0.0))
+
+    def p_of(self, ratio: float) -> float:
+        """Share of normal rows that are as strange."""
+        calibration = self.info.calibration
+        return float(exceedance(calibration.tail, np.array([ratio * calibration.threshold]))[0])
+
+    def snapshot(self) -> dict[str, Any]:
+        """All state as plain values for msgpack."""
+        return {"last": self._last.tolist(), "time": self._last_time, "core": self._core.snapshot()}
+
+    def restore(self, state: Any) -> None:
+        """Take what `snapshot` gave under the same bundle."""
+        self._last = np.array(state["last"], np.float32).reshape(-1, len(self.info.columns))
+        self._last_time = state["time"]
+        self._core.restore(state["core"])
+
+
+_FIELDS = ("ratio", "bits", "fresh", "state", "expected", "low", "high", "shares", "distance", "new")
+
+
+def standard(rows: NDArray[np.float64], stats: Stats, logged: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Values -> deviations from their centre, float64 `[n, F]`; NaN stays."""
+    values = rows.astype(np.float64)
+    values[:, logged] = np.log1p(np.maximum(values[:, logged], 0.0))
+    return np.asarray((values - stats.centre) / stats.scale)
+
+
+def windows_of(
+    info: SeriesInfo, z: NDArray[np.float64], times: NDArray[np.float64], last: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The rows as the network sees them, with `last` before them, and a window for each new row.
+
+    A missing value is the one before it. Before the first row lies the centre. A forecaster's window ends before its
+    row; its calendar is that of the row after each.
+
+    Returns:
+        float32 `[m + n, F]`, float32 `[n, C, inputs]`.
+    """
+    n, f, c = len(z), z.shape[1], info.window
+    clipped = np.clip(z, -CLIP, CLIP).astype(np.float32)
+    history = np.concatenate([last, clipped])
+    for row, column in np.argwhere(np.isnan(history)):
+        history[row, column] = history[row - 1, column] if row else 0.0
+    padded = np.concatenate([np.zeros((max(0, c + 1 - len(last)), f), np.float32), history])
+    first = len(padded) - n  # place of the first new row
+    starts = first + np.arange(n) - c + (0 if info.forecast else 1)
+    windows = padded[starts[:, None] + np.arange(c)]
+    if info.calendar == "none":
+        return history, windows
+    step = info.interval_s or (float(np.nanmedian(np.diff(times))) if n > 1 else 0.0)
+    when = times[:, None] + step * (np.arange(c) - c + 1)
+    marks = calendar(info.calendar, when.ravel()).reshape(n, c, -1)
+    return history, np.concatenate([windows, marks], axis=2)
+
+
+class Core:
+    """Distances, tails and the running state behind `Detector`, without its model; the trainer calibrates with it.
+
+    Args:
+        info: of the series; its calibration's weights `state` and `fresh` are the two thresholds in bits.
+        stats: of normal data.
+        normal: float64 `[4, n]`, log distances of normal rows in order; NaN is left out. Empty: no tails yet.
+    """
+
+    def __init__(self, info: SeriesInfo, stats: Stats, normal: NDArray[np.float64]) -> None:
+        self._info, self._stats = info, stats
+        weights = info.calibration.weights
+        self._limit_state, self._limit_fresh = weights.get("state", math.inf), weights.get("fresh", math.inf)
+        self._tails = [StateTail(view[np.isfinite(view)]) for view in normal] if normal.size else []
+        self._ring = np.zeros((len(VIEWS), info.memory), np.float32)
+        kept = normal[:, -info.memory :] if normal.size else np.zeros((len(VIEWS), 0))
+        self._ring[:, : kept.shape[1]] = kept
+        self._count = kept.shape[1]
+        self._fits = [(math.inf, 1.0)] * len(VIEWS)
+        self._since = EVERY  # fit before the first row
+        self._recent = np.zeros(info.hold)
+        self._rows = 0
+        self._flagged = False
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the running means."""
+        f = len(self._info.columns)
+        self._drift, self._trend, self._base = np.zeros(f), np.zeros(f), np.zeros(f)
+
+    def views(self, z: NDArray[np.float64], r: NDArray[np.float64], *, slow: float = 1.0) -> NDArray[np.float64]:
+        """One row's four views, unscaled and signed, `[4, F]`; moves the running means and the baseline."""
+        info = self._info
+        missing = np.isnan(z)
+        level = np.where(missing, 0.0, z - self._base)
+        r = np.where(missing, 0.0, r)
+        self._drift += (r - self._drift) / info.smooth
+        self._trend += (level - self._trend) / info.smooth
+        self._base += slow * level / info.follow
+        return np.array([r, self._drift, level, self._trend])
+
+    def step(self, z: NDArray[np.float64], expected: NDArray[np.float64], logged: NDArray[np.bool_]) -> Scored:
+        """Judge rows: deviations and what the model expected of them, float64 `[n, F]`."""
+        n, f = z.shape
+        stats, views = self._stats, len(VIEWS)
+        ratio, fresh, state = np.zeros(n), np.zeros(n), np.zeros(n)
+        bits, distance, shares, around = np.zeros((n, views)), np.zeros((n, views)), np.zeros((n, f)), np.zeros((n, f))
+        width, fresh_rows = np.zeros((n, f)), np.zeros(n, np.bool_)
+        for row in range(n):
+            base = self._base.copy()
+            seen = (
+                np.abs(self.views(z[row], z[row] - expected[row], slow=LEARN if self._flagged else 1.0)) / stats.views
+            )
+            power = seen**NORM
+            total = power.mean(axis=1)
+            distance[row] = np.log(total ** (1 / NORM) + FLOOR).astype(np.float32)  # as the history keeps it
+            bits[row], fresh[row] = self.bits(distance[row])
+            state[row] = bits[row].sum()
+            new = fresh[row] > self._recent.max()
+            self._recent[self._rows % len(self._recent)] = fresh[row]
+            self._rows += 1
+            ratio[row] = min(state[row] / self._limit_state, CAP)
+            if new:
+                novel = fresh[row] / self._limit_fresh
+                ratio[row] = max(ratio[row], novel if novel < 1 else CAP * novel)
+            fresh_rows[row] = new or (ratio[row] >= 1 and not self._flagged)
+            self._flagged = bool(ratio[row] >= 1)
+            strongest = int(np.argmax(bits[row]))
+            shares[row] = power[strongest] / max(total[strongest] * f, 1e-300)
+            around[row] = expected[row] if strongest < 2 else base
+            width[row] = 2 * stats.views[0 if strongest < 2 else 2]
+        return Scored(
+            ratio,
+            bits,
+            fresh,
+            state,
+            self._values(around, logged),
+            self._values(around - width, logged),
+            self._values(around + width, logged),
+            shares,
+            distance,
+            fresh_rows,
+        )
+
+    def bits(self, distance: NDArray[np.float64]) -> tuple[list[float], float]:
+        """State bits of each view and fresh bits of one row's log distances `[4]`, which then join the history."""
+        values = distance.tolist()
+        state = (
+            [tail.bits(d) for tail, d in zip(self._tails, values, strict=True)] if self._tails else [0.0] * len(VIEWS)
+        )
+        return state, self._fresh(distance)
+
+    def _fresh(self, distance: NDArray[np.float64]) -> float:
+        """Bits against the last rows; the row then joins them."""
+        self._since += 1
+        if self._since >= EVERY:
+            self._since = 0
+            if self._count >= HISTORY_MIN:
+                past = self._ring[:, : min(self._count, self._ring.shape[1])]
+                self._fits = [_pareto(view, FRESH_TAIL) for view in past]
+        total = 0.0
+        for (u, index), d in zip(self._fits, distance.tolist(), strict=True):
+            if d > u:
+                total += -math.log2(FRESH_TAIL) + (d - u) / index / math.log(2)
+        self._ring[:, self._count % self._ring.shape[1]] = distance
+        self._count += 1
+        return total
+
+    def _values(self, z: NDArray[np.float64], logged: NDArray[np.bool_]) -> NDArray[np.float64]:
+        values = z * self._stats.scale + self._stats.centre
+        values[:, logged] = np.maximum(np.expm1(np.minimum(values[:, logged], 700.0)), 0.0)
+        return np.asarray(values)
+
+    def snapshot(self) -> dict[str, Any]:
+        """All state as plain values."""
+        return {
+            "means": [a.tolist() for a in (self._drift, self._trend, self._base)],
+            "ring": self._ring.tobytes(),
+            "count": self._count,
+            "fits": [list(fit) for fit in self._fits],
+            "since": self._since,
+            "recent": self._recent.tobytes(),
+            "rows": self._rows,
+            "flagged": bool(self._flagged),
+        }
+
+    def restore(self, state: Any) -> None:
+        """Take what `snapshot` gave."""
+        self._drift, self._trend, self._base = (np.array(a) for a in state["means"])
+        self._ring = np.frombuffer(state["ring"], np.float32).reshape(self._ring.shape).copy()
+        self._count, self._since, self._rows = state["count"], state["since"], state["rows"]
+        self._fits = [(u, index) for u, index in state["fits"]]
+        self._recent = np.frombuffer(state["recent"]).copy()
+        self._flagged = state["flagged"]
+
+
+def _file(files: Mapping[str, bytes], name: str) -> bytes:
+    if name not in files:
+        raise ConfigError(f"the bundle has no {name}; fetch it again")
+    return files[name]
+
+
+def _array(files: Mapping[str, bytes], name: str) -> NDArray[Any]:
+    try:
+        return np.asarray(np.load(io.BytesIO(_file(files, name)), allow_pickle=False))
+    except (ValueError, EOFError, OSError) as error:
+        raise ConfigError(f"{name} of the bundle is no readable array; fetch it again") from error

@@ -1,0 +1,334 @@
+"""Rows of normal numbers -> a fitted, calibrated and exported detector (DESIGN §6), for series and volume alike."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+
+from foretail.errors import ConfigError
+from foretail.schema import Calibration, SeriesInfo, Tail
+from foretail.series import VIEWS, Core, Scored, Stats, calendar, fresh_limit, standard, windows_of
+from foretail_trainer import forecast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from foretail_trainer.forecast import Fitted, Plan, Shape
+
+BLOCKS = 5
+"""Time blocks of the cross-fit: each is judged by a model of the others."""
+ROWS_MIN = 40
+SCALE_MIN = 0.02
+"""Least root mean square of a view: a constant column must not shout over a trifle."""
+MODEL = "lstm"
+AGREE_MIN = 0.995
+
+
+class Options(NamedTuple):
+    """What a user can say.
+
+    Attributes:
+        model: one of `forecast.MODELS`.
+        alpha: false alerts per row.
+        window, units, latent: of the network; 0 = by the data.
+        interval_s, aggregate: of the rows; 0 = as they come.
+        seed: of everything random.
+        plan: of the training.
+        unit: of the calibration, `row` or `interval`.
+    """
+
+    model: str = MODEL
+    alpha: float = 0.01
+    window: int = 0
+    units: int = 24
+    latent: int = 0
+    interval_s: float = 0.0
+    aggregate: str = "mean"
+    seed: int = 0
+    plan: Plan = forecast.DEFAULT
+    unit: Literal["row", "interval"] = "row"
+
+
+DEFAULT = Options()
+
+
+class Reckoned(NamedTuple):
+    """A detector ready for a bundle.
+
+    Attributes:
+        info: its manifest section; `files`: of the bundle.
+        scored: the training rows, judged as calibration saw them (each by a model that had not seen it).
+        agreement: share of training rows that the int8 model decides like the float model.
+        notes: what the user should know.
+    """
+
+    info: SeriesInfo
+    files: dict[str, bytes]
+    scored: Scored
+    agreement: float
+    notes: tuple[str, ...]
+
+
+def fit(
+    rows: NDArray[np.float64],
+    times: NDArray[np.float64],
+    columns: Sequence[str],
+    name: str,
+    options: Options = DEFAULT,
+    *,
+    logged: Sequence[bool] = (),
+    timestamp: str | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Reckoned:
+    """Fit, calibrate, export and gate.
+
+    Args:
+        rows: float64 `[n, F]` of normal data at even steps; NaN = no value.
+        times: float64 `[n]`, epoch seconds; NaN = unknown.
+        columns: F names.
+        name: prefix of the files: `series` or `volume`.
+        options: of the user.
+        logged: which columns are taken as log(1 + value).
+        timestamp: column name, for the manifest.
+        progress: told what happens.
+
+    Raises:
+        ConfigError: too few rows, or the int8 model does not decide like the float model.
+    """
+    n, f = rows.shape
+    if n < ROWS_MIN:
+        raise ConfigError(f"{n} rows are too few to learn from: give at least {ROWS_MIN}, better some hundred")
+    if not 0 < options.alpha < 1:
+        raise ConfigError(f"the rate of false alerts is {options.alpha}: give a number between 0 and 1")
+    tell = progress or (lambda _: None)
+    info = _info(rows, times, tuple(columns), tuple(logged) or (False,) * f, timestamp, options)
+    shape = forecast.Shape(
+        options.model, info.window, info.inputs, f, options.units, options.latent or max(2, min(12, f // 2 + 1))
+    )
+    forecast.check(shape)
+    flags = np.array(info.logged)
+    stats = _stats(rows, flags)
+    z = standard(rows, stats, flags)
+    history, windows = windows_of(info, z, times, np.zeros((0, f), np.float32))
+    tell(f"cross-fitting {options.model} on {n} rows of {f} columns")
+    expected, level = _crossfit(shape, z, history, windows, options, tell)
+    info, stats, normal, scored, notes = _calibrate(info, stats, z, expected, level, options)
+    tell("fitting on all rows")
+    fitted = forecast.fit(shape, windows, history, options.plan, seed=options.seed)
+    files = forecast.files(fitted, name)
+    agreement = _gate(info, stats, normal, z, windows, fitted, files, name)
+    files[f"{name}.stats.npy"] = _npy(np.vstack([stats.centre, stats.scale, stats.views]))
+    files[f"{name}.normal.npy"] = _npy(normal[:, -max(info.memory, 1) :].astype(np.float32))
+    return Reckoned(info, files, scored, agreement, notes)
+
+
+def _info(
+    rows: NDArray[np.float64],
+    times: NDArray[np.float64],
+    columns: tuple[str, ...],
+    logged: tuple[bool, ...],
+    timestamp: str | None,
+    options: Options,
+) -> SeriesInfo:
+    n, f = rows.shape
+    known = bool(np.isfinite(times).all())
+    span = float(times[-1] - times[0]) if known else 0.0
+    step = options.interval_s or (float(np.median(np.diff(times))) if known else 0.0)
+    kind = "none"
+    if known and step and step <= 3 * 3600 and span >= 3 * 86_400:
+        kind = "week" if span >= 21 * 86_400 else "day"
+    window = options.window or max(8, min(16, n // 20))
+    day = round(86_400 / step) if step else 0
+    return SeriesInfo(
+        columns=columns,
+        logged=logged,
+        model=options.model,
+        forecast=options.model in forecast.FORECASTERS,
+        window=window,
+        inputs=f + calendar(kind, np.zeros(1)).shape[1],
+        calendar=kind,  # type: ignore[arg-type]
+        interval_s=options.interval_s,
+        aggregate=options.aggregate,  # type: ignore[arg-type]
+        gap_s=20 * step if step > 0 else 0.0,
+        follow=max(100, min(n, 10 * day) if day else n),
+        calibration=Calibration(
+            options.alpha, options.unit, math.inf, False, n, 86_400 / step if step else 0.0, Tail((), (), 1.0)
+        ),
+        timestamp=timestamp,
+    )
+
+
+def _stats(rows: NDArray[np.float64], logged: NDArray[np.bool_]) -> Stats:
+    """Centre and deviation; views as yet unscaled."""
+    values = rows.astype(np.float64)
+    values[:, logged] = np.log1p(np.maximum(values[:, logged], 0.0))
+    centre = np.nanmean(values, axis=0)
+    scale = np.nanstd(values, axis=0)
+    scale = np.where(scale > 1e-9 * np.maximum(np.abs(centre), 1e-9), scale, np.maximum(0.01 * np.abs(centre), 1.0))
+    return Stats(np.vstack([centre, scale, np.ones((len(VIEWS), len(centre)))]))
+
+
+def _crossfit(
+    shape: Shape,
+    z: NDArray[np.float64],
+    history: NDArray[np.float32],
+    windows: NDArray[np.float32],
+    options: Options,
+    tell: Callable[[str], None],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What models of the other blocks expect of each row, and where the others' centre lies: float64 `[n, F]` each."""
+    n = len(z)
+    expected, level = np.empty_like(z), np.empty_like(z)
+    for number, block in enumerate(np.array_split(np.arange(n), BLOCKS)):
+        tell(f"block {number + 1} of {BLOCKS}")
+        away = np.ones(n, np.bool_)
+        away[block[0] : block[-1] + 1 + shape.window] = False  # a window that reaches into the block has seen it
+        rest = np.flatnonzero(away)
+        fitted = forecast.fit(shape, windows[rest], history[rest], options.plan, seed=options.seed + number)
+        expected[block] = forecast.expected(fitted, windows[block])
+        level[block] = np.nanmean(z[rest], axis=0)
+    return expected, level
+
+
+def _calibrate(
+    info: SeriesInfo,
+    stats: Stats,
+    z: NDArray[np.float64],
+    expected: NDArray[np.float64],
+    level: NDArray[np.float64],
+    options: Options,
+) -> tuple[SeriesInfo, Stats, NDArray[np.float64], Scored, tuple[str, ...]]:
+    """Scales of the views, tails, and the two thresholds, all from rows no model was fitted on."""
+    n = len(z)
+    plain = Core(info, stats, np.zeros((len(VIEWS), 0)))
+    centred = z - level
+    raw = np.array([plain.views(c, r) for c, r in zip(centred, z - expected, strict=True)])
+    views = np.sqrt(np.nanmean(raw**2, axis=0))
+    stats = Stats(np.vstack([stats.centre, stats.scale, np.maximum(views, SCALE_MIN)]))
+    flags = np.array(info.logged)
+    first = Core(info, stats, np.zeros((len(VIEWS), 0)))
+    # the same steps as in the agent: deviations from the others' centre, errors of the others' models
+    distance = _step(first, centred, z - expected, flags).distance
+    normal = distance.T
+    blocks = np.array_split(np.arange(n), BLOCKS)
+    state, fresh = np.zeros(n), np.zeros(n)
+    for block in blocks:
+        others = np.delete(normal, block, axis=1)
+        core = Core(info, stats, others)
+        judged = _judge(core, distance[block])
+        state[block], fresh[block] = judged
+    limit_state, far = _threshold(state, blocks, options.alpha)
+    limit_fresh = fresh_limit(options.alpha)
+    ratio = np.maximum(state / limit_state, fresh / limit_fresh)
+    calibration = Calibration(
+        alpha=options.alpha,
+        unit=info.calibration.unit,
+        threshold=limit_state,
+        extrapolated=far,
+        units=n,
+        units_per_day=info.calibration.units_per_day,
+        tail=tail(ratio * limit_state),
+        weights={"state": limit_state, "fresh": limit_fresh},
+        drift=_drift(ratio, blocks),
+    )
+    info = SeriesInfo(**{name: getattr(info, name) for name in info.__struct_fields__} | {"calibration": calibration})
+    notes = []
+    if calibration.extrapolated:
+        notes.append(
+            f"{n} rows cannot certify {options.alpha:g} false alerts a row: the threshold lies on the fitted tail"
+        )
+    scored = _step(Core(info, stats, normal), centred, z - expected, flags)
+    return info, stats, normal, scored, tuple(notes)
+
+
+def _step(core: Core, z: NDArray[np.float64], r: NDArray[np.float64], logged: NDArray[np.bool_]) -> Scored:
+    return core.step(z, z - r, logged)
+
+
+def _judge(core: Core, distance: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """State and fresh bits of log distances `[n, 4]`."""
+    state, fresh = zip(*(core.bits(row) for row in distance), strict=True)
+    return np.array(state).sum(axis=1), np.array(fresh)
+
+
+def _threshold(bits: NDArray[np.float64], blocks: Sequence[NDArray[np.intp]], alpha: float) -> tuple[float, bool]:
+    """The bits that a share of alpha reaches in no block: time blocks differ, and the worst has to keep the promise.
+
+    Returns:
+        The threshold, and whether it lies on a fitted exponential tail because there are too few rows.
+    """
+    worst = max(quantile(bits[block], alpha)[0] for block in blocks if len(block))
+    whole, far = quantile(bits, alpha)
+    return max(worst if not far else float(bits.max()), whole, 1.0), far
+
+
+def quantile(values: NDArray[np.float64], alpha: float) -> tuple[float, bool]:
+    """The ceil((n + 1)(1 - alpha))-th value; the largest, moved out along an exponential tail, if there is none."""
+    ordered = np.sort(values)
+    n = len(ordered)
+    rank = math.ceil((n + 1) * (1 - alpha))
+    if rank <= n:
+        return float(np.nextafter(ordered[rank - 1], math.inf)), False
+    u = float(np.quantile(ordered, 0.8))
+    excess = ordered[ordered > u] - u
+    scale = float(excess.mean()) if len(excess) else 1.0
+    return max(float(np.nextafter(ordered[-1], math.inf)), u + scale * math.log(0.2 / alpha)), True
+
+
+def tail(values: NDArray[np.float64], levels: int = 64) -> Tail:
+    """P(score >= level) at rising levels of the upper half, exponential beyond."""
+    ordered = np.sort(values)
+    n = len(ordered)
+    places = np.unique(
+        np.concatenate([np.linspace(0, n - 1, levels // 2), n - np.geomspace(1, n, levels // 2)]).astype(int)
+    )
+    kept = np.unique(ordered[places])
+    p = (n - np.searchsorted(ordered, kept, "left") + 1) / (n + 1)
+    last = kept[-1]
+    above = ordered[ordered > np.quantile(ordered, 0.9)]
+    scale = float((above - np.quantile(ordered, 0.9)).mean()) if len(above) else 1.0
+    return Tail(
+        tuple(float(v) for v in kept), tuple(float(v) for v in p), max(scale, 1e-3 * max(1.0, abs(float(last))))
+    )
+
+
+def _drift(ratio: NDArray[np.float64], blocks: Sequence[NDArray[np.intp]]) -> float:
+    """Largest ratio of high scores between time blocks."""
+    high = ratio >= np.quantile(ratio, 0.95)
+    shares = [float(high[block].mean()) for block in blocks]
+    return max(shares) / max(float(np.mean(shares)), 1e-9)
+
+
+def _gate(
+    info: SeriesInfo,
+    stats: Stats,
+    normal: NDArray[np.float64],
+    z: NDArray[np.float64],
+    windows: NDArray[np.float32],
+    fitted: Fitted,
+    files: dict[str, bytes],
+    name: str,
+) -> float:
+    """Share of rows that int8 and float decide alike; ConfigError when it is too small."""
+    flags = np.array(info.logged)
+    exact = forecast.expected(fitted, windows).astype(np.float64)
+    ours = forecast.runtime(fitted, files, name)(windows)[0].astype(np.float64)
+    decisions = [Core(info, stats, normal).step(z, e, flags).anomalous for e in (exact, ours)]
+    same = float((decisions[0] == decisions[1]).mean())
+    if same < AGREE_MIN:
+        raise ConfigError(
+            f"the int8 {info.model} decides like the float model on {same:.2%} of rows ({AGREE_MIN:.1%} wanted): "
+            "choose another --model or fewer units"
+        )
+    return same
+
+
+def _npy(array: NDArray[np.floating]) -> bytes:
+    out = io.BytesIO()
+    np.save(out, array, allow_pickle=False)
+    return out.getvalue()
