@@ -83,11 +83,7 @@ class Gzip:
         self.place = plain.place
         plain.close()
         self._stream = gzip.open(path, "rb")  # noqa: SIM115 - open as long as this object
-        try:
-            self._look = self._looked()
-        except OSError:
-            self._stream.close()
-            raise
+        self._look: Look | None = None
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Give up to `size` bytes from `offset` of the content; fewer only at the end."""
@@ -98,18 +94,17 @@ class Gzip:
             raise OSError(0, f"not a whole gzip file: {error}") from error
 
     def look(self) -> Look:
-        """Give what stat told when it was opened, with the size of the content."""
+        """Give what stat tells, with the size of the content, for which all of it is read once."""
+        if self._look is None:
+            size = 0
+            while part := self.read_at(size, 1 << 20):
+                size += len(part)
+            self._look = Look.of(os.fstat(self._stream.fileno()))._replace(size=size)
         return self._look
 
     def close(self) -> None:
         """Close it."""
         self._stream.close()
-
-    def _looked(self) -> Look:
-        size = 0
-        while part := self.read_at(size, 1 << 20):
-            size += len(part)
-        return Look.of(os.fstat(self._stream.fileno()))._replace(size=size)
 
 
 File = Plain | Gzip

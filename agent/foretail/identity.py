@@ -102,15 +102,17 @@ def family(name: str) -> str:
 
 def rotated(name: str, original: str) -> bool:
     """Say whether `name` is what rotation makes of `original` (file names without folder)."""
-    name = uncompressed(name)
-    return name != original and len(name) > len(original) and (_suffixed(name, original) or _infixed(name, original))
+    plain = uncompressed(name)
+    if plain == original:
+        return name != original
+    return len(plain) > len(original) and (_suffixed(plain, original) or _infixed(plain, original))
 
 
 def surely_rotated(name: str, original: str) -> bool:
     """Say the same, but `app-2.log` may be a log of its own beside `app.log`: only a date makes it a rotation."""
-    name = uncompressed(name)
-    dated = sum(map(str.isdigit, name)) - sum(map(str.isdigit, original)) >= _DATE_DIGITS
-    return rotated(name, original) and (_suffixed(name, original) or dated)
+    plain = uncompressed(name)
+    dated = sum(map(str.isdigit, plain)) - sum(map(str.isdigit, original)) >= _DATE_DIGITS
+    return rotated(name, original) and (not _infixed(plain, original) or dated)
 
 
 def uncompressed(name: str) -> str:

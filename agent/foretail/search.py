@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 
 from foretail.handles import look, names, open_file
 from foretail.identity import BEFORE_BYTES, HEAD_BYTES, family, uncompressed
+from foretail.lines import encoding_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
     from foretail.handles import File, Place
     from foretail.identity import Content
+
+
+_LINE_BYTES_MAX = 16 << 20
 
 
 def name_of(path: str) -> str:
@@ -73,7 +77,7 @@ def has_successor(path: str) -> bool:
 
 
 def open_first(paths: list[str], taken: Container[Place], wanted: Callable[[File], bool]) -> tuple[File, str] | None:
-    """Open the first regular file that is not taken and is the wanted one; unreadable ones are passed over."""
+    """Open the first regular file that is not taken and is the wanted one; unreadable and torn ones are passed over."""
     for path in paths:
         found = look(path)
         if found is None or not found.regular or found.place in taken:
@@ -83,7 +87,7 @@ def open_first(paths: list[str], taken: Container[Place], wanted: Callable[[File
         except OSError:
             continue
         try:
-            right = wanted(file)
+            right = wanted(file) and file.look().regular
         except OSError:
             right = False
         if right:
@@ -101,10 +105,17 @@ def begins(part: Content, size: int, whole: Content) -> bool:
 
 
 def line_start(file: Content, size: int) -> int:
-    """Give the offset of the line that holds the byte before `size`; `size` if that byte ends it."""
+    """Give the offset of the line that holds the byte before `size`; `size` if that byte ends it.
+
+    Also `size` if the line began more than 16 MiB before, or the file is UTF-16 (then between two units).
+    """
+    if encoding_of(file.read_at(0, 2)) != "bytes":
+        return size & -2
     place = size
     while place > 0:
         start = max(0, place - 65_536)
+        if size - start > _LINE_BYTES_MAX:
+            return size
         found = file.read_at(start, place - start).rfind(b"\n")
         if found >= 0:
             return start + found + 1

@@ -213,8 +213,7 @@ class Watch:
         try:
             batch = tail.read(arrived, now)
         except OSError as error:
-            self._followed.descriptors.failed(tail.path, error, now)
-            tail.forget_look()
+            self._unreadable(tail, error)
             return None
         if tail.truncated:
             self._disk = Folders()
@@ -225,13 +224,32 @@ class Watch:
             self._mark(tail)
         return batch
 
+    def _unreadable(self, tail: Tail, error: OSError) -> None:
+        """Close a file that fails, so that it is opened anew after a while (a stale handle never recovers)."""
+        self._followed.descriptors.failed(tail.path, error, self._now)
+        if tail.nameless:
+            self._followed.put_aside(tail, self._now, owed=True)
+        else:
+            self._followed.descriptors.release(tail)
+            tail.forget_look()
+
+    def _look_at_nameless(self, tail: Tail) -> None:
+        if tail.file is None:
+            return
+        try:
+            found = tail.file.look()
+        except OSError as error:
+            self._unreadable(tail, error)
+            return
+        if not tail.packed and tail.saw(found, self._now):
+            self._mark(tail)
+
     def _look_at_known(self) -> list[tuple[Tail, Cursor]]:
         """Stat the known files; give those that are no longer where they were, with the cursor of when they were."""
         moved = []
         for tail in list(self._followed.tails.values()):
             if tail.nameless:
-                if tail.file is not None and tail.saw(tail.file.look(), self._now):
-                    self._mark(tail)
+                self._look_at_nameless(tail)
                 continue
             found = look(tail.path)
             if found is None or found.place != tail.place:
@@ -278,14 +296,14 @@ class Watch:
         if self._followed.tails.get(tail.id) is not tail:
             return
         found = look(tail.path)
-        if found is None or found.place != tail.place:
-            if tail.file is None:
-                self._followed.put_aside(tail, self._now, owed=True)
-                return
+        if found is not None and found.place == tail.place:
+            if not tail.packed and tail.saw(found, self._now):
+                self._mark(tail)
+        elif tail.file is None:
+            self._followed.put_aside(tail, self._now, owed=True)
+        else:
             tail.rotated = tail.nameless = True
-            found = tail.file.look()
-        if not tail.packed and tail.saw(found, self._now):
-            self._mark(tail)
+            self._look_at_nameless(tail)
 
     def _take_in_missed(self, left: Cursor) -> None:
         """Read rotated files that nobody saw under their first name."""
@@ -366,10 +384,13 @@ class Watch:
         except OSError as error:
             self._followed.descriptors.failed(path, error, self._now)
             return
-        if file.place in self._followed.places:
-            file.close()
-            return
-        self._mark(self._newcomers.begin(path, file, self._now, 0))
+        try:
+            if file.place not in self._followed.places:
+                self._mark(self._newcomers.begin(path, file, self._now, 0))
+                return
+        except OSError as error:
+            self._followed.descriptors.failed(path, error, self._now)
+        file.close()
 
     def _finish_if_quiet(self, tail: Tail) -> None:
         """Give out a late record and, of a rotated file that stays at its end, the unfinished last line."""

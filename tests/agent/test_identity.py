@@ -57,6 +57,7 @@ def test_a_cursor_knows_what_it_owes():
     "name",
     [
         "app.log",
+        "app.log.gz",
         "app.log.1",
         "app.log.2.gz",
         "app.log-20260101",

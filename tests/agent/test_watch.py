@@ -615,6 +615,21 @@ def test_eacces_then_fixed_backs_off_and_never_spins():
         watch.close()
 
 
+def test_eio_then_fixed_backs_off_and_the_others_are_read(tailing):
+    """The memory of a process cannot be read at 0: the kernel's own EIO."""
+    seer = tailing("*.log")
+    seer.directory.path("bad.log").symlink_to("/proc/self/mem")
+    put(seer, "app.log", b"one")
+    assert seer.see() == [b"one"]
+    for _ in range(100):
+        seer.agent.wait(1.0)
+    assert 3 < seer.agent.watch.counts.read_errors < 12
+    seer.directory.path("bad.log").unlink()
+    put(seer, "bad.log", b"two")
+    seer.agent.wait(100.0)
+    assert seer.see(changed=False) == [b"two"]
+
+
 @contextlib.contextmanager
 def unprivileged():
     """A folder that everybody may enter."""
@@ -741,6 +756,18 @@ def test_start_at_end_and_files_that_appear_later_are_read_from_their_head(tmp_p
             "web.log": True,
             "new.log": True,
         }
+
+
+def test_start_at_end_of_utf16_is_between_two_units(tmp_path):
+    """Or all that follows would be rubbish."""
+    with simulated(tmp_path, start="end") as agent:
+        agent.directory.write_bytes("app.log", "\ufeffold\n".encode("utf-16-le"))
+        agent.look()
+        agent.directory.write_bytes("app.log", "new\n".encode("utf-16-le"))
+        agent.look()
+        agent.read()
+        agent.acknowledge()
+        assert agent.lines == [b"new"]
 
 
 def test_start_at_head(tailing):
