@@ -17,9 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 DAY_S = 86_400.0
+WRAP_S = 200 * DAY_S
+"""A fall back by more than this is a year's end, not disorder."""
 STAMPS_MAX = 16_384
 """Entries of a Clock's memo before it is dropped."""
 TABLE_MIN = 128
@@ -314,8 +316,18 @@ def _days(year: int, month: int, day: int) -> int:
     return dt.date(year, month, day).toordinal() - 719_163
 
 
-def known(samples: Iterable[bytes]) -> float:
-    """Share of `samples` that some layout reads."""
-    clock = Clock(reference=4e9)
-    times = [clock.time(sample) for sample in samples]
-    return sum(not math.isnan(value) for value in times) / max(len(times), 1)
+def unwrapped(times: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Times of a whole log in order, float64[n], with year-less stamps that fell into two years put one after another.
+
+    Each stamp alone got the latest year that fits (Clock); where a log at rest runs past today's date, time would fall
+    back by most of a year there: all lines before are moved back by a year. NaN stays.
+    """
+    out = times.copy()
+    places = np.flatnonzero(np.isfinite(out))
+    back = np.flatnonzero(np.diff(out[places]) < -WRAP_S)
+    for place in places[back]:
+        moments = (np.nan_to_num(out[: place + 1]) * 1000).astype("datetime64[ms]")
+        months = moments.astype("datetime64[M]")
+        moved = (months - 12).astype("datetime64[ms]") + (moments - months.astype("datetime64[ms]"))
+        out[: place + 1] = np.where(np.isfinite(out[: place + 1]), moved.astype(np.int64) / 1000, np.nan)
+    return out

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foretail.stamps import TABLE_MIN, Clock
+from foretail.stamps import TABLE_MIN, Clock, unwrapped
 
 NOW = dt.datetime(2026, 11, 21, 9, 0, tzinfo=dt.UTC).timestamp()
 
@@ -123,3 +123,20 @@ def test_junk_in_a_batch_disturbs_nobody() -> None:
         times = clock.times(stamps)
         assert np.flatnonzero(np.isnan(times)).tolist()[:2] == [7, 9]
         assert at(2020, 1, 1, 12, 0, 11) == times[11]
+
+
+def test_a_log_that_runs_past_todays_date_stays_in_order() -> None:
+    """June to February, read in November: the first half belongs to the year before."""
+    stamps = [b"Jun  9 06:06:20", b"-", b"Nov 20 01:00:00", b"Nov 30 01:00:00", b"Feb  2 01:00:00"]
+    times = unwrapped(Clock(reference=NOW).times(stamps))
+    assert [at(2025, 6, 9, 6, 6, 20), at(2025, 11, 20, 1), at(2025, 11, 30, 1), at(2026, 2, 2, 1)] == [
+        *times[:1],
+        *times[2:],
+    ]
+    assert math.isnan(times[1])
+
+
+def test_disorder_is_left_alone() -> None:
+    """Lines a little out of order, or without stamps, are no year's end."""
+    for times in ([5.0, 3.0, 9.0], [math.nan, 7e8, 7e8 - 86_400], []):
+        assert np.array_equal(np.array(times), unwrapped(np.array(times, dtype=np.float64)), equal_nan=True)
