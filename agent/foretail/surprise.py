@@ -80,7 +80,7 @@ class Surprise:
         self.line_cap = max(calibration.weights.get("line_cap", self.cap), self.cap)
         self.novelty = calibration.weights.get("novelty", self.cap)
         self._tail = calibration.tail
-        self._blocks = calibration.unit == "block"
+        self.blocks = calibration.unit == "block"
         self._long, self._short = calibration.terms.get("long"), calibration.terms.get("short")
 
     def score(self, x: float) -> float:
@@ -133,7 +133,7 @@ class Surprise:
         Returns:
             Scores with the terms `sequence`, `end`, `novelty`, `counts` and `length`.
         """
-        judged = n >= BLOCK_LINES if self._blocks else ended
+        judged = n >= BLOCK_LINES if self.blocks else ended
         distance = np.zeros(len(n))
         rows = np.flatnonzero(judged)
         if len(rows):
@@ -141,7 +141,7 @@ class Surprise:
         return self.combine(
             top=top,
             end=end,
-            ended=ended & (not self._blocks),
+            ended=ended & (not self.blocks),
             unknown=counts[:, UNKNOWN] > 0,
             novel=novel > 0,
             distance=distance,

@@ -40,6 +40,7 @@ LEVELS = 64
 LENGTHS_MIN = 100
 """Ended sessions without which nothing is said of length."""
 _WEEK_D = 7.0
+_LEAST = 2.0**-10  # a detector that never spoke in training raises whatever it says
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +133,14 @@ def calibrate(sessions: Sessions, held: Held, *, vocabulary: int, budget: Budget
     terms = {} if sessions.endless or len(counts) else _lengths(held)
     unit: Literal["session", "block"] = "block" if sessions.endless else "session"
     draft = Calibration(alpha, unit, 1.0, False, n, per_day, Tail((), (), BIT), terms, weights)
-    scores = _combined(Surprise(draft, Counts.empty(vocabulary)), held)
+    surprise = Surprise(draft, Counts.empty(vocabulary))
+    scores = held.combined(surprise)
     causes = _causes(sessions, held, scores)
     alerts, per = _alerts(scores.x, held.weight, causes) if timed else (scores.x, held.weight)
     threshold, tail, extrapolated = _threshold(alerts, per, n, alpha)
     floor = min(-math.log2(alpha), cap)
     threshold = max(threshold, floor)
+    weights |= _alone(held, scores, surprise, causes, n, alpha, timed=timed)
     blocks = _blocks(sessions, held, causes, scores.x >= threshold, alpha, timed=timed)
     calibration = Calibration(
         alpha=alpha,
@@ -164,16 +167,24 @@ def calibrate(sessions: Sessions, held: Held, *, vocabulary: int, budget: Budget
     )
 
 
-def _combined(surprise: Surprise, held: Held) -> Scores:
-    return surprise.combine(
-        top=held.top,
-        end=held.end,
-        ended=held.ended,
-        unknown=held.unknown,
-        novel=held.novel > 0,
-        distance=held.distance,
-        length=np.where(held.ended, surprise.length(held.n), 0.0),
-    )
+def _alone(
+    held: Held,
+    scores: Scores,
+    surprise: Surprise,
+    causes: list[tuple[object, ...]],
+    n: int,
+    alpha: float,
+    *,
+    timed: bool,
+) -> dict[str, float]:
+    """The threshold each detector would have by itself, for the same rate: what `evaluate` compares at."""
+    terms = scores.terms
+    most = np.where(held.unknown, surprise.cap, np.maximum(terms["sequence"], terms["end"]))
+    found = {}
+    for name, bits in {**terms, "lstm": most}.items():
+        alerts, per = _alerts(bits, held.weight, causes) if timed else (bits, held.weight)
+        found[f"alone_{name}"] = round(max(_threshold(alerts, per, n, alpha)[0], _LEAST), 6)
+    return found
 
 
 def _causes(sessions: Sessions, held: Held, scores: Scores) -> list[tuple[object, ...]]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from foretail.counts import Counts
+    from foretail.surprise import Scores, Surprise
 
 FOLDS = 5
 RARE_BELOW = 3
@@ -76,6 +77,18 @@ class Held:
     ended: NDArray[np.bool_]
     distance: NDArray[np.float64]
     odd: NDArray[np.int64]
+
+    def combined(self, surprise: Surprise) -> Scores:
+        """The verdict of each row, as the agent would give it."""
+        return surprise.combine(
+            top=self.top,
+            end=self.end,
+            ended=self.ended & (not surprise.blocks),
+            unknown=self.unknown,
+            novel=self.novel > 0,
+            distance=self.distance,
+            length=np.where(self.ended, surprise.length(self.n), 0.0),
+        )
 
     @staticmethod
     def join(parts: list[Held]) -> Held:
