@@ -101,6 +101,7 @@ class Watch:
         self._listed: dict[str, Look] = {}
         self._places: set[Place] = set()  # of those in _listed
         self._disk = Folders()
+        self._watched = globs.roots()
         self._folders: dict[str, int] = {}
         self._looked_at = self._listed_at = float("-inf")
         self._now = self._wall = 0.0
@@ -150,7 +151,10 @@ class Watch:
         for tail, _ in moved:
             self._settle_vanished(tail)
         for tail in list(self._followed.tails.values()):
-            self._finish_if_quiet(tail)
+            if self._reading.multiline is not None:
+                self._give_late_record(tail)
+            if tail.rotated:
+                self._finish_if_quiet(tail)
         self._followed.expire(now, self.limits.forget_s)
         self._give_settled()
 
@@ -190,8 +194,8 @@ class Watch:
         return total
 
     def folders(self) -> list[str]:
-        """List the folders that hold the files or will: for `foretail.wake`."""
-        return sorted({folder_of(path) for path in self._listed} | set(self.globs.roots()))
+        """List the folders that hold the files, also behind links, or will: for `foretail.wake`."""
+        return self._watched
 
     def close(self) -> None:
         """Close all files. Unfinished lines stay unread."""
@@ -313,7 +317,7 @@ class Watch:
     def _folders_changed(self) -> bool:
         """Say whether an entry was made, renamed or removed in the folders since they were last asked."""
         before = self._folders
-        self._folders = {folder: found.changed_ns for folder in self.folders() if (found := look(folder)) is not None}
+        self._folders = {folder: found.changed_ns for folder in self._watched if (found := look(folder)) is not None}
         return self._folders != before
 
     def _list(self) -> None:
@@ -331,9 +335,11 @@ class Watch:
             elif tail.path != path:
                 self._seen_at(tail, path)
         self._newcomers.begun = True
+        tails = self._followed.tails.values()
+        known = {path for tail in tails for path in (tail.path, tail.real_path)}
+        self._watched = sorted({folder_of(path) for path in known} | set(self.globs.roots()))
         self._places = {seen.place for seen in self._listed.values()}
         self._newcomers.forget_but(self._places)
-        known = {tail.path for tail in self._followed.tails.values()}
         self._followed.descriptors.forget_failures(frozenset(paths) | known)
 
     def _seen_at(self, tail: Tail, path: str) -> None:
@@ -392,15 +398,17 @@ class Watch:
             self._followed.descriptors.failed(path, error, self._now)
         file.close()
 
-    def _finish_if_quiet(self, tail: Tail) -> None:
-        """Give out a late record and, of a rotated file that stays at its end, the unfinished last line."""
+    def _give_late_record(self, tail: Tail) -> None:
         before = tail.cursor()
         record = tail.flush_record(self._wall, self._now)
         if record is not None:
             self._finished.append((record, before))
+
+    def _finish_if_quiet(self, tail: Tail) -> None:
+        """Give out the unfinished last line of a rotated file that stays at its end; if it is not listed, let it go."""
         tail.grown_at = min(tail.grown_at, self._now)
         quiet = self._now - tail.grown_at >= self.limits.quiet_s and tail.id not in self._waiting
-        if not (tail.rotated and quiet) or tail.unread:
+        if tail.unread or not quiet:
             return
         self._finish(tail)
         if tail.nameless or tail.place not in self._places:
