@@ -263,3 +263,28 @@ def _write_set(mask: int) -> str:
             ranges.append(rf"\x{start:02x}-\x{byte:02x}")
         byte += 1
     return "[" + "".join(ranges) + "]"
+
+
+def children(node: Node) -> tuple[Node, ...]:
+    """The nodes directly below."""
+    match node:
+        case Sequence(items):
+            return items
+        case Choice(branches):
+            return branches
+        case Conditional(_, yes, no):
+            return (yes, no)
+        case Group(_, _, item) | Atomic(item) | Repeat(_, _, _, item) | Look(_, item):
+            return (item,)
+        case _:
+            return ()
+
+
+def consumed(node: Node) -> int:
+    """The set of all bytes `node` can consume."""
+    if isinstance(node, Set):
+        return node.mask
+    mask = 0
+    for part in () if isinstance(node, Look) else children(node):
+        mask |= consumed(part)
+    return mask
