@@ -6,109 +6,34 @@ digit; so skeletons are memoised, and only new ones meet the patterns.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import compress
-from operator import itemgetter
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from foretail.errors import ConfigError
 from foretail.memo import Memo
 from foretail.records import Record, decoder, is_error
 from foretail.stamps import Clock
-from foretail.trial import SKELETON, Budget, Found, Rule, Spans, Trial, header
+from foretail.trial import SKELETON, Budget, Rule, Spans, Trial, header
+from foretail.typed import ERROR, INDEX, KEY, LATER, TIME, Entry, MatchLimits, MatchStats, Typed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from foretail.schema import Format, KeyRule, Pattern
 
+__all__ = ["MatchLimits", "MatchStats", "Matcher", "Typed"]
+
 _part: Callable[[bytes, slice], bytes] = bytes.__getitem__
 _ABSENT = slice(0, 0)
 _NO_GROUPS: dict[str, slice] = {}
-_COST, _COST_CAPTURE = 420, 130
+_COST, _COST_CAPTURE = 260, 100
 """Bytes of a memo entry beside its skeleton, and of each capture in it (measured by tests/bench/bench_match.py)."""
 
 
 _LONG_MEAN = 2048
 """Mean bytes of a line from which a batch is looked through for huge ones."""
-
-
-@dataclass(frozen=True, slots=True)
-class MatchLimits:
-    """Limits of a Matcher.
-
-    Attributes:
-        entries, bytes: of the memo; bytes are estimated.
-        timeout_s: CPU seconds for all patterns on one line; then it is type 0 and counted.
-        line_bytes_max: longer lines are cut for matching.
-    """
-
-    entries: int = 100_000
-    bytes: int = 16 << 20
-    timeout_s: float = 0.025
-    line_bytes_max: int = 1 << 16
-
-
-@dataclass(slots=True)
-class MatchStats:
-    """What a Matcher has seen so far, in lines; and its memo now."""
-
-    lines: int = 0
-    hits: int = 0
-    misses: int = 0
-    untyped: int = 0
-    timeouts: int = 0
-    cut: int = 0
-    memo_entries: int = 0
-    memo_size: int = 0
-
-
-_Entry = tuple[int, slice, slice, bool, Spans, tuple[Found | None, bool] | None, slice, slice]
-"""What a skeleton settles: index, key, time, error, captures, what the digits of each line decide (patterns to try, is
-the level a number; or None), message, level; places are in the text (raw line, or decoded message). Plain tuples: the
-hot loop reads them."""
-_INDEX, _KEY, _TIME, _ERROR, _, _LATER = (itemgetter(place) for place in range(6))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Typed:
-    """Columns of a batch, n lines.
-
-    Attributes:
-        index: int32[n], position of the pattern by rank; -1 = no pattern.
-        keys: session key of each line, b"" = none in that line; None without a key rule.
-        times: float64[n], epoch seconds, NaN = no stamp.
-        errors: bool[n], the header's level is error or worse.
-        texts: what the spans refer to: the raw lines, or the decoded messages of records.
-    """
-
-    index: npt.NDArray[np.int32]
-    keys: list[bytes] | None
-    times: npt.NDArray[np.float64]
-    errors: npt.NDArray[np.bool_]
-    texts: Sequence[bytes]
-    _entries: list[_Entry]
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    @property
-    def spans(self) -> list[Spans]:
-        """Of each line, start and end in `texts` of each capture of its pattern, (-1, -1) = took no part."""
-        return [entry[4] for entry in self._entries]
-
-    @property
-    def messages(self) -> list[bytes]:
-        """Of each line, the message the patterns saw."""
-        return [text[entry[6]] for text, entry in zip(self.texts, self._entries, strict=True)]
-
-    def captures(self, line: int) -> tuple[bytes | None, ...]:
-        """The parameters of one line."""
-        text = self.texts[line]
-        return tuple(text[start:end] if start >= 0 else None for start, end in self._entries[line][4])
 
 
 class Matcher:
@@ -131,7 +56,7 @@ class Matcher:
         self.clock = Clock(zone=format.zone)
         self._trial = Trial([p.regex for p in self.patterns], [f"{p.type} ({p.template})" for p in self.patterns])
         self._budget = Budget(self.limits.timeout_s)
-        self._memo: Memo[_Entry] = Memo(self.limits.entries, self.limits.bytes, _cost)
+        self._memo: Memo[Entry] = Memo(self.limits.entries, self.limits.bytes, _cost)
         self._header = Rule(format.header, "header") if format.kind == "text" and format.header else None
         raw = format.kind == "text" and (self._header is None or self._header.blind)
         self._decode = None if raw else decoder(format, lambda text: header(text, self.limits.timeout_s))
@@ -162,11 +87,11 @@ class Matcher:
             texts = [text[: self.limits.line_bytes_max] for text in texts]
             joined = b"\n".join(texts)
         entries = self._entries(texts, joined)
-        index = np.fromiter(map(_INDEX, entries), np.int32, len(entries))
+        index = np.fromiter(map(INDEX, entries), np.int32, len(entries))
         self.stats.untyped += int(np.count_nonzero(index < 0))
         if records is None:
-            stamps = list(map(_part, texts, map(_TIME, entries)))
-            errors = np.fromiter(map(_ERROR, entries), np.bool_, len(entries))
+            stamps = list(map(_part, texts, map(TIME, entries)))
+            errors = np.fromiter(map(ERROR, entries), np.bool_, len(entries))
         else:
             stamps = [record.time for record in records]
             errors = np.fromiter([is_error(record.level) for record in records], np.bool_, len(entries))
@@ -181,7 +106,7 @@ class Matcher:
             return text
         return text[start:end]
 
-    def _entries(self, texts: Sequence[bytes], joined: bytes) -> list[_Entry]:
+    def _entries(self, texts: Sequence[bytes], joined: bytes) -> list[Entry]:
         skeletons = _skeletons(texts, joined)
         known = list(map(self._memo.get, skeletons))
         missed = 0
@@ -190,9 +115,9 @@ class Matcher:
             place = known.index(None, place + 1)
             known[place], hit = self._new(texts[place], skeletons[place])
             missed += not hit
-        found = cast("list[_Entry]", known)
+        found = cast("list[Entry]", known)
         if self._varies:
-            for place in compress(range(len(found)), map(_LATER, found)):
+            for place in compress(range(len(found)), map(LATER, found)):
                 found[place] = self._settle(found[place], texts[place], skeletons[place])
         self._memo.count(len(texts), len(texts) - missed)
         stats = self.stats
@@ -202,7 +127,7 @@ class Matcher:
         stats.memo_entries, stats.memo_size = self._memo.entries, self._memo.size
         return found
 
-    def _new(self, text: bytes, skeleton: bytes) -> tuple[_Entry, bool]:
+    def _new(self, text: bytes, skeleton: bytes) -> tuple[Entry, bool]:
         """The entry of a skeleton the young memo does not hold, and whether a memo held it after all."""
         entry = self._memo.get(skeleton)
         if entry is not None:  # an earlier line of this batch
@@ -222,7 +147,7 @@ class Matcher:
             self._memo.put(skeleton, common)
         return entry, False
 
-    def _look(self, text: bytes, budget: Budget) -> tuple[_Entry, _Entry | None]:
+    def _look(self, text: bytes, budget: Budget) -> tuple[Entry, Entry | None]:
         """The entry of a text nobody has seen, and that of its skeleton unless the memo pauses.
 
         Header, patterns, key; TimeoutError when `budget` is spent.
@@ -275,7 +200,7 @@ class Matcher:
         return _key_place(self._key_rule.search(message, budget), start)
 
     def _keys(
-        self, texts: Sequence[bytes], entries: Sequence[_Entry], records: list[Record] | None
+        self, texts: Sequence[bytes], entries: Sequence[Entry], records: list[Record] | None
     ) -> list[bytes] | None:
         if self._key.kind == "none":
             return None
@@ -283,7 +208,7 @@ class Matcher:
             return [record.fields.get(self._key.field or "", b"") for record in records]
         rule = self._key_rule
         if rule is None or rule.blind:
-            return list(map(_part, texts, map(_KEY, entries)))
+            return list(map(_part, texts, map(KEY, entries)))
         return [self._search_key(rule, text[entry[6]]) for text, entry in zip(texts, entries, strict=True)]
 
     def _search_key(self, rule: Rule, message: bytes) -> bytes:
@@ -294,7 +219,7 @@ class Matcher:
             self.stats.timeouts += 1
             return b""
 
-    def _settle(self, entry: _Entry, text: bytes, skeleton: bytes) -> _Entry:
+    def _settle(self, entry: Entry, text: bytes, skeleton: bytes) -> Entry:
         """What only the digits of this line decide: patterns that look at them, numeric levels."""
         index, key, time, error, spans, later, place, level = entry
         if later is None:
@@ -346,11 +271,11 @@ def _shift(spans: Spans, start: int) -> Spans:
     return spans if start == 0 else tuple([(a + start, b + start) if a >= 0 else (a, b) for a, b in spans])
 
 
-def _cost(skeleton: bytes, entry: _Entry) -> int:
+def _cost(skeleton: bytes, entry: Entry) -> int:
     return _COST + len(skeleton) + _COST_CAPTURE * len(entry[4])
 
 
-def _lost(length: int) -> _Entry:
+def _lost(length: int) -> Entry:
     return (-1, _ABSENT, _ABSENT, False, (), None, slice(0, length), _ABSENT)
 
 
