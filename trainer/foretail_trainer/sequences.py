@@ -70,12 +70,12 @@ class Sessions:
     @property
     def stops(self) -> NDArray[np.int64]:
         """int64 `[s]`: one past the last event of each session."""
-        return np.append(self.starts[1:], len(self.ids)).astype(np.int64)
+        return np.append(self.starts[1:], len(self.ids))[: len(self.starts)].astype(np.int64)
 
     @property
     def unit_stops(self) -> NDArray[np.int64]:
         """int64 `[u]`: one past the last event of each unit."""
-        return np.append(self.units[1:], len(self.ids)).astype(np.int64)
+        return np.append(self.units[1:], len(self.ids))[: len(self.units)].astype(np.int64)
 
     @property
     def owner(self) -> NDArray[np.int64]:

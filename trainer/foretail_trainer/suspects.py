@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SUSPECTS_MAX = 100
 GROUP_SHARE_MAX = 0.02
 """A larger group of alike sessions is what the log is made of, not a fault in it."""
-ORDER_SHARE = 0.3
+ORDER_SHARE = 0.15
 """Of the list, kept for sessions that are strange by their order alone."""
 EVENTS_MAX = 60
 _COMMON_MAX = 512
