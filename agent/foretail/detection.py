@@ -9,9 +9,10 @@ import msgspec
 
 from foretail.headers import LEVELS, named
 from foretail.induction import induce
+from foretail.layouts import SHAPES
 from foretail.records import LEVEL_NAMES, MESSAGE_NAMES, TIME_NAMES, cri_layer, docker_layer, logfmt_pairs, scalar
 from foretail.schema import Format
-from foretail.stamps import SHAPES, Clock
+from foretail.stamps import Clock
 from foretail.trial import Budget, Rule
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import re
 from typing import TYPE_CHECKING
 
 from foretail.errors import ConfigError
+from foretail.layouts import SHAPES
 from foretail.schema import Format
-from foretail.stamps import SHAPES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from foretail.errors import ConfigError
 from foretail.headers import CONTENT, LEVELS, text_format
+from foretail.layouts import LAYOUTS
 from foretail.lint import check_pattern
-from foretail.stamps import LAYOUTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
