@@ -6,27 +6,26 @@ Truth is stat and glob on a timer; file events (`foretail.wake`) only make the n
 from __future__ import annotations
 
 import secrets
-from collections import deque
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from foretail.descriptors import Retry
 from foretail.followed import Followed
-from foretail.handles import Plain, look
-from foretail.lines import Batch, LineCounts, Source
+from foretail.handles import look
+from foretail.lines import Batch, LineCounts
 from foretail.newcomers import Newcomers
 from foretail.placing import place
 from foretail.registry import Registry
-from foretail.search import Folders, folder_of, open_first
-from foretail.telemetry import log
+from foretail.rotations import Moment, Rotations
+from foretail.search import Folders, folder_of
+from foretail.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from foretail.globs import Globs
     from foretail.handles import Look, Place
-    from foretail.identity import Cursor
     from foretail.losses import WatchCounts
     from foretail.tail import Reading, Tail
 
@@ -88,23 +87,21 @@ class Watch:
             reading, descriptors_max=limits.descriptors_max, retry=retry, past_max=limits.past_max
         )
         self.counts: WatchCounts = self._followed.counts
+        self._turns = Turns()
+        self._rotations = Rotations(reading.stream, self._followed, self._turns)
         self._newcomers = Newcomers(
             self._followed,
             start=start,
             ignore_older_s=limits.ignore_older_s,
             new_id=new_id,
-            truncated=self._truncated,
+            truncated=self._rotations.truncated,
         )
-        self._ready: deque[Tail] = deque()
-        self._waiting: set[str] = set()  # ids of those in _ready
-        self._finished: deque[tuple[Batch, Cursor]] = deque()  # last lines to give out, and the cursors before them
+        self._rotations.newcomers = self._newcomers
         self._listed: dict[str, Look] = {}
         self._places: set[Place] = set()  # of those in _listed
-        self._disk = Folders()
         self._watched = globs.roots()
         self._folders: dict[str, int] = {}
         self._looked_at = self._listed_at = float("-inf")
-        self._now = self._wall = 0.0
         registry = registry or Registry()
         self._newcomers.begun = registry.begun
         self._noted_begun = registry.begun
@@ -117,17 +114,14 @@ class Watch:
         file is read to its end before the one that took its place.
         """
         self.look_if_due(now, arrived)
-        while not self._finished and self._ready:
-            tail = self._ready.popleft()
-            self._waiting.discard(tail.id)
-            earlier = self._followed.tails.get(tail.after)
-            if earlier is not None and earlier.id in self._waiting and earlier.unread:
-                self._mark(tail)
-                continue
+        while (batch := self._turns.take()) is None:
+            tail = self._turns.next(self._followed.tails)
+            if tail is None:
+                return None
             batch = self._turn(tail, now, arrived)
             if batch is not None:
                 return batch
-        return self._finished.popleft()[0] if self._finished else None
+        return batch
 
     def look_if_due(self, now: float, arrived: float) -> None:
         """Look if the last look is long enough ago: also while nothing can be read, so that no rotation is missed."""
@@ -139,24 +133,23 @@ class Watch:
 
         Reads nothing but what identity needs. `arrived` is for lines that were waiting to be complete and never will.
         """
-        self._looked_at = self._now = now
-        self._wall = arrived
-        self._disk = Folders()
-        moved = self._look_at_known()
+        self._looked_at = now
+        self._rotations.at = Moment(now, arrived, Folders())
+        moved = self._rotations.look_at_known()
         for tail, before in moved:
-            self._settle_renamed(tail, before)
+            self._rotations.settle_renamed(tail, before)
         if listing or moved or self._folders_changed() or not 0 <= now - self._listed_at < self.limits.list_s:
             self._listed_at = now
             self._list()
         for tail, _ in moved:
-            self._settle_vanished(tail)
+            self._rotations.settle_vanished(tail)
         for tail in list(self._followed.tails.values()):
             if self._reading.multiline is not None:
-                self._give_late_record(tail)
+                self._rotations.give_late_record(tail)
             if tail.rotated:
-                self._finish_if_quiet(tail)
+                self._rotations.finish_if_quiet(tail, self.limits.quiet_s, self._places)
         self._followed.expire(now, self.limits.forget_s)
-        self._give_settled()
+        self._rotations.give_settled()
 
     def take_notes(self) -> bytes | None:
         """Give what the journal must note before the next batch is scored (where new sources began), or None.
@@ -176,9 +169,7 @@ class Watch:
 
     def registry(self) -> Registry:
         """Give all cursors as of the batches given out so far, for a snapshot."""
-        cursors = self._unplaced | self._followed.cursors()
-        for _, before in reversed(self._finished):
-            cursors[before.id] = before
+        cursors = self._unplaced | self._followed.cursors() | self._turns.untaken()
         return Registry(begun=self._newcomers.begun, cursors=cursors)
 
     def tails(self) -> Iterator[Tail]:
@@ -202,117 +193,25 @@ class Watch:
         for tail in self._followed.tails.values():
             self._followed.descriptors.release(tail)
 
-    def _mark(self, tail: Tail) -> None:
-        """Queue a tail for reading, once."""
-        if tail.id not in self._waiting:
-            self._waiting.add(tail.id)
-            self._ready.append(tail)
-
     def _turn(self, tail: Tail, now: float, arrived: float) -> Batch | None:
         """Read one file once; it queues again behind the others if there is more."""
-        self._now, self._wall = now, arrived
-        if self._followed.tails.get(tail.id) is not tail or not self._followed.descriptors.have(tail, now):
+        self._rotations.at = self._rotations.at._replace(now=now, wall=arrived)
+        if not self._followed.descriptors.have(tail, now):
             return None
         position = tail.position
         try:
             batch = tail.read(arrived, now)
         except OSError as error:
-            self._unreadable(tail, error)
+            self._rotations.unreadable(tail, error)
             return None
         if tail.truncated:
-            self._disk = Folders()
-            self._truncated(tail)
+            self._rotations.at = Moment(now, arrived, Folders())
+            self._rotations.truncated(tail)
             return None
         if tail.position > position:
             tail.grown_at = now
-            self._mark(tail)
+            self._turns.mark(tail)
         return batch
-
-    def _unreadable(self, tail: Tail, error: OSError) -> None:
-        """Close a file that fails, so that it is opened anew after a while (a stale handle never recovers)."""
-        self._followed.descriptors.failed(tail.path, error, self._now)
-        if tail.nameless:
-            self._followed.put_aside(tail, self._now, owed=True)
-        else:
-            self._followed.descriptors.release(tail)
-            tail.forget_look()
-
-    def _look_at_nameless(self, tail: Tail) -> None:
-        if tail.file is None:
-            return
-        try:
-            found = tail.file.look()
-        except OSError as error:
-            self._unreadable(tail, error)
-            return
-        if not tail.packed and tail.saw(found, self._now):
-            self._mark(tail)
-
-    def _look_at_known(self) -> list[tuple[Tail, Cursor]]:
-        """Stat the known files; give those that are no longer where they were, with the cursor of when they were."""
-        moved = []
-        for tail in list(self._followed.tails.values()):
-            if tail.nameless:
-                self._look_at_nameless(tail)
-                continue
-            found = look(tail.path)
-            if found is None or found.place != tail.place:
-                self._followed.leave(tail.path, tail.id)
-                self._mark(tail)
-                moved.append((tail, tail.cursor()))
-            elif not tail.packed:
-                self._look_at_unmoved(tail, found)
-        return moved
-
-    def _look_at_unmoved(self, tail: Tail, found: Look) -> None:
-        """Mark a file that changed, unless what was read from it is no longer there."""
-        if (found.size, found.changed_ns) == (tail.size, tail.changed_ns):
-            return
-        if self._replaced(tail):
-            self._truncated(tail)
-            return
-        if found.size < tail.size:  # what was read is there, so what was not has been cut off
-            self.counts.truncated(tail.path, tail.id, tail.size - found.size)
-        tail.saw(found, self._now)
-        self._mark(tail)
-
-    def _replaced(self, tail: Tail) -> bool:
-        """Say whether the file no longer holds what was read; when that cannot be told now, reading will."""
-        if not self._followed.descriptors.have(tail, self._now):
-            return False
-        try:
-            intact = tail.intact()
-            if intact:
-                tail.learn_head()
-        except OSError:
-            return False
-        return not intact
-
-    def _settle_renamed(self, tail: Tail, before: Cursor) -> None:
-        """Find the new name of a file in its folder, and what rotated after it unseen."""
-        path = self._disk.by_inode(tail.place, tail.real_path)
-        if path is not None:
-            self._followed.rename(tail, path)
-        self._take_in_missed(before)
-
-    def _settle_vanished(self, tail: Tail) -> None:
-        """Drain a file without a name, or put its cursor aside."""
-        if self._followed.tails.get(tail.id) is not tail:
-            return
-        found = look(tail.path)
-        if found is not None and found.place == tail.place:
-            if not tail.packed and tail.saw(found, self._now):
-                self._mark(tail)
-        elif tail.file is None:
-            self._followed.put_aside(tail, self._now, owed=True)
-        else:
-            tail.rotated = tail.nameless = True
-            self._look_at_nameless(tail)
-
-    def _take_in_missed(self, left: Cursor) -> None:
-        """Read rotated files that nobody saw under their first name."""
-        for tail in self._newcomers.take_in_missed(left, self._disk, self._now):
-            self._mark(tail)
 
     def _folders_changed(self) -> bool:
         """Say whether an entry was made, renamed or removed in the folders since they were last asked."""
@@ -322,18 +221,18 @@ class Watch:
 
     def _list(self) -> None:
         """List the globs and take in what is new."""
-        paths = self.globs.paths()
+        at, paths = self._rotations.at, self.globs.paths()
         self._listed = {path: seen for path in paths if (seen := look(path)) is not None and seen.regular}
         if self._unplaced:
             self._place_restored()
         for path, seen in self._listed.items():
             tail = self._followed.places.get(seen.place)
             if tail is None:
-                tail = self._newcomers.take_in(path, seen, self._now, self._wall)
+                tail = self._newcomers.take_in(path, seen, at.now, at.wall)
                 if tail is not None:
-                    self._mark(tail)
+                    self._turns.mark(tail)
             elif tail.path != path:
-                self._seen_at(tail, path)
+                self._rotations.seen_at(tail, path)
         self._newcomers.begun = True
         tails = self._followed.tails.values()
         known = {path for tail in tails for path in (tail.path, tail.real_path)}
@@ -342,90 +241,19 @@ class Watch:
         self._newcomers.forget_but(self._places)
         self._followed.descriptors.forget_failures(frozenset(paths) | known)
 
-    def _seen_at(self, tail: Tail, path: str) -> None:
-        """Take over a new name of a known file, unless its old one still leads to it."""
-        old = look(tail.path)
-        if old is None or old.place != tail.place:
-            self._followed.rename(tail, path)
-            self._mark(tail)
-
     def _place_restored(self) -> None:
         """Find the files of the restored cursors; those that are not found are kept aside."""
-        restored = list(self._unplaced.values())
-        for cursor, file, path in place(restored, self._listed, self._disk):
+        at, restored = self._rotations.at, list(self._unplaced.values())
+        for cursor, file, path in place(restored, self._listed, at.folders):
             try:
                 rotated = path not in self._listed
-                self._mark(self._followed.follow(cursor, file, path, self._now, rotated=rotated))
+                self._turns.mark(self._followed.follow(cursor, file, path, at.now, rotated=rotated))
                 del self._unplaced[cursor.id]
             except OSError as error:
                 file.close()
-                self._followed.descriptors.failed(path, error, self._now)
+                self._followed.descriptors.failed(path, error, at.now)
         for cursor in self._unplaced.values():
-            self._followed.remember(cursor, self._now, owed=True)
+            self._followed.remember(cursor, at.now, owed=True)
         self._unplaced = {}
         for cursor in restored:
-            self._take_in_missed(cursor)
-
-    def _truncated(self, tail: Tail) -> None:
-        """Go on in a copy of what the file held, or count what was not read; read the file as a new source."""
-        path, before = tail.path, tail.cursor()
-        copy = open_first(self._disk.siblings(tail.real_path), self._followed.places, tail.continued_by)
-        if copy is not None:
-            self._followed.move(tail, *copy, self._now)
-            self._mark(tail)
-        else:
-            self.counts.truncated(path, tail.id, tail.unread)
-            self._finish(tail)
-            if tail.unread:
-                self._followed.settled.append(msgspec.structs.replace(tail.cursor(), size=tail.cursor().offset))
-            self._followed.leave(path, tail.id)
-            self._followed.drop(tail)
-        self._take_in_missed(before)
-        self._begin_again(path)
-
-    def _begin_again(self, path: str) -> None:
-        """Read a truncated file as a new source; if it cannot be opened now, the next listing finds it."""
-        try:
-            file = Plain(path)
-        except OSError as error:
-            self._followed.descriptors.failed(path, error, self._now)
-            return
-        try:
-            if file.place not in self._followed.places:
-                self._mark(self._newcomers.begin(path, file, self._now, 0))
-                return
-        except OSError as error:
-            self._followed.descriptors.failed(path, error, self._now)
-        file.close()
-
-    def _give_late_record(self, tail: Tail) -> None:
-        before = tail.cursor()
-        record = tail.flush_record(self._wall, self._now)
-        if record is not None:
-            self._finished.append((record, before))
-
-    def _finish_if_quiet(self, tail: Tail) -> None:
-        """Give out the unfinished last line of a rotated file that stays at its end; if it is not listed, let it go."""
-        tail.grown_at = min(tail.grown_at, self._now)
-        quiet = self._now - tail.grown_at >= self.limits.quiet_s and tail.id not in self._waiting
-        if tail.unread or not quiet:
-            return
-        self._finish(tail)
-        if tail.nameless or tail.place not in self._places:
-            log.info("file.finished", path=tail.path, source=tail.id, offset=tail.position)
-            self._followed.put_aside(tail, self._now, owed=False)
-
-    def _give_settled(self) -> None:
-        """Have the journal learn, by batches without lines, which losses were counted."""
-        for cursor in self._followed.settled:
-            source = Source(cursor.id, cursor.path, cursor.whole, cursor.after)
-            batch = Batch(self._reading.stream, source, [], [], cursor.offset, self._wall, cursor)
-            self._finished.append((batch, cursor))
-        self._followed.settled.clear()
-
-    def _finish(self, tail: Tail) -> None:
-        """Give out what waits for more of a file that has no more."""
-        before = tail.cursor()
-        batch = tail.flush(self._wall) if tail.pending else None
-        if batch is not None:
-            self._finished.append((batch, before))
+            self._rotations.take_in_missed(cursor)

@@ -1,0 +1,55 @@
+"""Whose turn it is to be read: every file in turn, a rotated one before the one that took its place."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from foretail.identity import Cursor
+    from foretail.lines import Batch
+    from foretail.tail import Tail
+
+
+class Turns:
+    """A queue of tails to read, each in it once, and batches that need no reading."""
+
+    def __init__(self) -> None:
+        self._ready: deque[Tail] = deque()
+        self._waiting: set[str] = set()
+        self._given: deque[tuple[Batch, Cursor]] = deque()
+
+    def __contains__(self, tail: Tail) -> bool:
+        return tail.id in self._waiting
+
+    def mark(self, tail: Tail) -> None:
+        """Queue a tail, behind the others."""
+        if tail.id not in self._waiting:
+            self._waiting.add(tail.id)
+            self._ready.append(tail)
+
+    def next(self, tails: Mapping[str, Tail]) -> Tail | None:
+        """Take the next of these tails; those whose predecessor waits with unread bytes stay behind it."""
+        while self._ready:
+            tail = self._ready.popleft()
+            self._waiting.discard(tail.id)
+            earlier = tails.get(tail.after)
+            if earlier is not None and earlier.id in self._waiting and earlier.unread:
+                self.mark(tail)
+            elif tails.get(tail.id) is tail:
+                return tail
+        return None
+
+    def give(self, batch: Batch, before: Cursor) -> None:
+        """Queue a batch; before it is taken, its source's cursor counts as `before`."""
+        self._given.append((batch, before))
+
+    def take(self) -> Batch | None:
+        """Take the next batch that was queued."""
+        return self._given.popleft()[0] if self._given else None
+
+    def untaken(self) -> dict[str, Cursor]:
+        """Give the cursors before the queued batches, by source id."""
+        return {before.id: before for _, before in reversed(self._given)}
