@@ -40,21 +40,22 @@ def histories(ids: NDArray[np.int64], session: NDArray[np.int64], order: int = O
 
 
 def bits(ids: NDArray[np.int64], contexts: list[NDArray[np.int64]], vocabulary: int) -> NDArray[np.float64]:
-    """-log2 p(event | its contexts), mixed over the orders given: float64 [n].
+    """-log2 p(event | its contexts), mixed over the first contexts, for each number of them: float64 [contexts, n].
 
     Prequential (Dawid, JRSS A 147, 1984): each event is predicted from the events before it and then learnt, so that
     nothing is predicted by itself, and a change of the log costs no more than it takes to learn it.
 
     Args:
         ids: int64 [n], what came, in order.
-        contexts: for each order, shortest first, the context of each event as a number.
+        contexts: the context of each event as a number, shortest first.
         vocabulary: number of possible ids.
     """
     p = np.full(len(ids), 1.0 / vocabulary)
-    for context in contexts:
+    result = np.empty((len(contexts), len(ids)))
+    for row, context in enumerate(contexts):
         total, kinds, follows = _counted(context, ids)
         p = np.where(total > 0, (follows + kinds * p) / np.maximum(total + kinds, 1), p)
-    result: NDArray[np.float64] = -np.log2(p)
+        result[row] = -np.log2(p)
     return result
 
 

@@ -36,6 +36,8 @@ BITS_PER_DOUBLING = 0.01
 """What twice as many sessions in memory must save."""
 STAYING_SHARE, NEW_SHARE = 0.8, 0.1
 """A key is endless if so many keys of the first third are still met in the last, and so few are met there first."""
+NEAR = 0.02
+"""Of rules whose scores differ by no more than this share, the one that names most of the line is taken."""
 PROBE_LINES = 2_000
 """Lines that show whether a field can be a key at all."""
 KEY_BYTES = 400
@@ -166,13 +168,18 @@ class _Stream:
         self.ids, self.vocabulary = ids, vocabulary
         self.asked = (np.arange(n) >= n * WARM_UP) & (ids >= FIRST)
         self.weight = _once_a_run(ids)[self.asked]
-        self.flat = bits(ids, [nothing], vocabulary)
         self.before = histories(ids, nothing)
-        self.free = bits(ids, self.before, vocabulary)
+        costs = bits(ids, self.before, vocabulary)
+        self.flat, self.free = costs[0], self.best(costs)
         self.none = self.mean(self.free)
 
     def mean(self, cost: NDArray[np.float64]) -> float:
         return float(np.average(cost[self.asked], weights=self.weight)) if self.asked.any() else 0.0
+
+    def best(self, costs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Of histories of several lengths the one that costs least: long ones only confuse a mixed stream."""
+        least: NDArray[np.float64] = costs[int(np.argmin([self.mean(cost) for cost in costs]))]
+        return least
 
     def keyed(self, codes: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Bits of each event by the history of its key; and by the stream's history and the mere value of its key.
@@ -181,12 +188,13 @@ class _Stream:
         """
         has = codes >= 0
         ids = self.ids[has]
-        history, value = self.flat.copy(), self.free.copy()
-        history[has] = bits(ids, histories(ids, codes[has]), self.vocabulary)
+        own = np.tile(self.flat, (len(self.before), 1))
+        own[:, has] = bits(ids, histories(ids, codes[has]), self.vocabulary)
         stream = [context[has] for context in self.before]
         known = [_both(context, codes[has]) for context in stream]
-        value[has] = bits(ids, [stream[0], known[0], *stream[1:], *known[1:]], self.vocabulary)
-        return history, value
+        value = np.tile(self.free, (2 * len(stream), 1))
+        value[:, has] = bits(ids, [stream[0], known[0], *stream[1:], *known[1:]], self.vocabulary)
+        return self.best(own), self.best(value)
 
 
 def _once_a_run(ids: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -256,8 +264,10 @@ def _passes(field: str | None, values: Iterable[bytes]) -> bool:
 
 def _chosen(found: list[Candidate]) -> Discovery:
     none, *keys = found
-    keys.sort(key=lambda c: (-round(c.score, 3), -len(c.name), c.name))  # of the same sessions, the rule that says more
-    best = next((c for c in keys if c.beats_none), none)
+    keys.sort(key=lambda c: (-c.score, c.name))
+    good = [c for c in keys if c.beats_none]
+    near = [c for c in good if c.score >= good[0].score * (1 - NEAR)]
+    best = max(near, key=lambda c: len(c.name), default=none)
     said = [c._replace(reason=_reason(c, best, none)) for c in [none, *keys]]
     said.sort(key=lambda c: (c.rule != best.rule, -c.score))
     return Discovery(best.rule, tuple(said))
@@ -269,7 +279,7 @@ def _reason(c: Candidate, best: Candidate, none: Candidate) -> str:
     if c is none:
         return f"{c.bits:.2f} bits an event by the history of the whole stream"
     if c.beats_none:
-        return f"saves {c.gain:.2f} bits an event, {best.name} more"
+        return f"saves {c.gain:.2f} bits an event as well"
     if c.coverage < GAIN_MIN:
         return f"on {c.coverage:.1%} of lines only"
     if c.gain <= 0:
