@@ -29,7 +29,8 @@ STAMPS_MAX = 16_384
 TABLE_MIN = 128
 """From here on a batch of stamps is cheaper to read as a table than one by one (measured)."""
 
-_MONTHS = {name: number for number, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
+_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MONTHS = {name: number for number, name in enumerate(_NAMES, 1)}
 _RULES = {layout.name: re.compile(layout.regex) for layout in LAYOUTS}
 
 
