@@ -9,7 +9,7 @@ import math
 import re
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -131,7 +131,7 @@ def _text(path: str) -> str:
     return raw.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
 
 
-def _reader(text: Iterable[str], separator: str, quote: str) -> csv._reader:
+def _reader(text: Iterable[str], separator: str, quote: str) -> Any:
     if not quote:
         return csv.reader(text, delimiter=separator, quotechar=None, quoting=csv.QUOTE_NONE)
     return csv.reader(text, delimiter=separator, quotechar=quote)

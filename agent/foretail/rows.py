@@ -80,6 +80,7 @@ class IntervalVerdict(msgspec.Struct, frozen=True, tag_field="kind", tag="interv
     id: str
     stream: str
     bundle: str
+    source: str
     time: float | None
     interval_s: float
     lines: int
@@ -94,8 +95,17 @@ class IntervalVerdict(msgspec.Struct, frozen=True, tag_field="kind", tag="interv
 
 def interval_id(machine: str, stream: str, start: float) -> str:
     """Id of an interval's verdict: 24 hex digits of machine, detector and start (DESIGN §2)."""
+    return _hash(machine, stream, "volume", f"{start:.3f}")
+
+
+def cause(feature: str, way: str) -> str:
+    """Fingerprint of a change: what moved and where to, the same on every host."""
+    return _hash("volume", feature, way)
+
+
+def _hash(*parts: str) -> str:
     digest = hashlib.blake2b(digest_size=12)
-    for part in (machine, stream, "volume", f"{start:.3f}"):
+    for part in parts:
         raw = part.encode("utf-8", "surrogateescape")
         digest.update(len(raw).to_bytes(4, "big") + raw)
     return digest.hexdigest()
@@ -147,8 +157,13 @@ def short(value: float) -> float:
     return float(f"{value:.6g}")
 
 
+def shown(score: float) -> float:
+    """A score in six digits, on its own side of one half."""
+    return short(score) if score >= 0.5 else min(short(score), 0.499999)
+
+
 class Table(NamedTuple):
-    """A series ready to be judged: `values` float64 `[n, F]`, `times` float64 `[n]`, `rows`: first source row of each."""
+    """A series ready to be judged: values `[n, F]`, epoch seconds `[n]`, and the first source row of each, from 0."""
 
     values: NDArray[np.float64]
     times: NDArray[np.float64]
@@ -227,7 +242,7 @@ def _verdict(label: str, detector: Detector, data: Table, at: int, scored: Score
         row=int(data.rows[at]) + 1,
         time=round(time, 6) if math.isfinite(time) else None,
         anomalous=anomalous,
-        score=short(detector.score_of(ratio)) if anomalous else min(short(detector.score_of(ratio)), 0.499999),
+        score=shown(detector.score_of(ratio)),
         p=short(detector.p_of(ratio)),
         reasons=("series",) if anomalous else (),
         bundle=label,

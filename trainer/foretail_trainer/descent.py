@@ -46,7 +46,7 @@ class Descent:
             theta = theta - rate * (correction * m / (tf.sqrt(v) + 1e-7) + decay * theta)
             return theta, m, v, value
 
-        self._step = tf.function(step, reduce_retracing=True)
+        self._step = tf.function(step, reduce_retracing=True, autograph=False)
 
     def fit(
         self,
@@ -115,7 +115,7 @@ def convert(function: Any, signature: Sequence[Any], *, quantize: bool = True) -
     from foretail.hush import hush  # noqa: PLC0415
 
     tf = tensorflow()
-    concrete = tf.function(function, input_signature=list(signature)).get_concrete_function()
+    concrete = tf.function(function, input_signature=list(signature), autograph=False).get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], tf.Module())
     if quantize:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]

@@ -240,7 +240,7 @@ def expected(fitted: Fitted, windows: NDArray[np.float32], batch: int = 1024) ->
 @lru_cache(maxsize=8)
 def _runner(shape: Shape) -> Any:
     tf = tensorflow()
-    return tf.function(lambda weights, window: forward(shape, weights, window)[:, -1, :], reduce_retracing=True)
+    return tf.function(lambda weights, window: forward(shape, weights, window)[:, -1, :], autograph=False)
 
 
 def export(fitted: Fitted, batch: int, *, quantize: bool = True) -> bytes:

@@ -1,0 +1,178 @@
+"""A typed normal log -> the volume detector of its bundle: what to count, how long an interval is, what is normal."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from foretail.errors import ConfigError
+from foretail.schema import FIRST, UNKNOWN, SeriesInfo, VolumeInfo
+from foretail.volume import Counter, Lines, features
+from foretail_trainer import reckoning
+from foretail_trainer.reckoning import Options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from foretail.schema import Pattern, Reading
+    from foretail.series import Scored
+
+STEPS_S = (60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 14_400.0, 43_200.0, 86_400.0)
+"""To choose from: the shortest that holds LINES_MIN lines in the median, as long as ROWS_MIN intervals remain."""
+LINES_MIN = 200
+ROWS_MIN = 150
+TYPES_MAX = 24
+ALPHA = 0.001
+
+
+class FittedVolume(NamedTuple):
+    """What `fit_volume` gives.
+
+    Attributes:
+        files: for the bundle; `info`: for `Manifest.volume`.
+        times, values: the training intervals, float64 `[n]`, `[n, F]`; `scored`: how calibration judged them.
+        notes: for the user; `agreement`: of int8 with float.
+    """
+
+    files: dict[str, bytes]
+    info: VolumeInfo
+    times: NDArray[np.float64]
+    values: NDArray[np.float64]
+    scored: Scored
+    notes: tuple[str, ...]
+    agreement: float
+
+
+def fit_volume(
+    hosts: Sequence[Lines],
+    patterns: Sequence[Pattern],
+    options: Options | None = None,
+    *,
+    readings: Sequence[Reading] = (),
+    progress: Callable[[str], None] | None = None,
+) -> FittedVolume:
+    """Learn how much of what a normal log writes.
+
+    Args:
+        hosts: the typed lines of each host, in order of event time.
+        patterns: of the bundle, by rank.
+        options: model, alpha; `interval_s` 0 = chosen by the data.
+        readings: numeric parameters whose mean and p95 are features.
+        progress: told what happens.
+
+    Raises:
+        ConfigError: no event times, or too short a log.
+    """
+    options = (options or Options(alpha=ALPHA))._replace(unit="interval")
+    vocabulary = FIRST + len(patterns)
+    known = [host for host in hosts if len(host.ids) and np.isfinite(host.times).all()]
+    if not known:
+        raise ConfigError("the volume detector needs a log whose lines carry times; check --format or leave it out")
+    step = options.interval_s or interval(known)
+    counts = np.bincount(np.concatenate([host.ids for host in known]), minlength=vocabulary)
+    counted = informative(counts, known, step)
+    draft = VolumeInfo(
+        series=_series(step),
+        types=tuple(patterns[number - FIRST].type_id for number in counted.tolist()),
+        readings=tuple(readings),
+        keys=any((host.which >= 0).any() and len(host.keys) > 1 for host in known),
+    )
+    names = features(draft, patterns)
+    values, times = [], []
+    for host in known:
+        counter = Counter(draft, counted, vocabulary)
+        closed = counter.add(host)
+        values += [interval_.row for interval_ in closed]
+        times += [interval_.start for interval_ in closed]
+    if len(values) < reckoning.ROWS_MIN:
+        raise ConfigError(
+            f"the log spans {len(values)} whole intervals of {step:g} s, too few for the volume detector "
+            f"({reckoning.ROWS_MIN} are needed): give a longer log or a shorter --interval"
+        )
+    rows, when = np.array(values), np.array(times)
+    fitted = reckoning.fit(
+        rows, when, names, "volume", options._replace(interval_s=step), logged=(True,) * len(names), progress=progress
+    )
+    info = VolumeInfo(fitted.info, draft.types, draft.readings, draft.keys)
+    return FittedVolume(fitted.files, info, when, rows, fitted.scored, fitted.notes, fitted.agreement)
+
+
+def interval(hosts: Sequence[Lines]) -> float:
+    """Seconds of an interval: long enough to hold lines, short enough that many remain."""
+    chosen = STEPS_S[0]
+    for step in STEPS_S:
+        held = [np.bincount((host.times // step - host.times[0] // step).astype(np.int64)) for host in hosts]
+        if sum(map(len, held)) < ROWS_MIN:
+            break
+        chosen = step
+        if float(np.median(np.concatenate(held))) >= LINES_MIN:
+            break
+    return chosen
+
+
+def informative(counts: NDArray[np.int64], hosts: Sequence[Lines], step: float) -> NDArray[np.intp]:
+    """Model ids of the types worth counting one by one: those that tell most nats of an interval, rarest left out.
+
+    A type tells -ln of its share for each of its lines; one that comes less than once in ten intervals has no rate.
+    """
+    span = sum(max(1.0, float(host.times[-1] - host.times[0]) / step) for host in hosts)
+    share = counts / max(1, counts.sum())
+    worth = np.where(counts >= span / 10, -share * np.log(np.maximum(share, 1e-12)), 0.0)
+    worth[: UNKNOWN + 1] = 0.0
+    order = np.argsort(-worth, kind="stable")[:TYPES_MAX]
+    return np.sort(order[worth[order] > 0])
+
+
+def _series(step: float) -> SeriesInfo:
+    """A section with nothing but the interval: for counting before anything was learned."""
+    calibration = reckoning.uncalibrated("interval")
+    return SeriesInfo((), (), "none", forecast=False, window=1, inputs=0, calibration=calibration, interval_s=step)
+
+
+def lines_of(
+    ids: NDArray[np.int32],
+    times: NDArray[np.float64],
+    lengths: NDArray[np.int64],
+    errors: NDArray[np.bool_] | None = None,
+    keys: Sequence[bytes] | None = None,
+) -> Lines:
+    """Columns of one host as the counter takes them; times are made to never fall, lines before the first time go.
+
+    Args:
+        ids: int32 `[n]` model ids.
+        times: float64 `[n]`, epoch seconds; NaN = unknown.
+        lengths: int64 `[n]`, bytes.
+        errors: bool `[n]`, None = none.
+        keys: `[n]` session keys, b"" = none; None = no keys.
+    """
+    n = len(ids)
+    when = np.fmax.accumulate(times) if n else times
+    keep = np.isfinite(when)
+    table: dict[bytes, int] = {b"": -1}
+    which = [table.setdefault(key, len(table) - 1) for key in keys] if keys is not None else [-1] * n
+    del table[b""]
+    return Lines(
+        ids=ids[keep],
+        times=when[keep],
+        lengths=np.asarray(lengths, np.int64)[keep],
+        errors=(np.zeros(n, np.bool_) if errors is None else errors)[keep],
+        which=np.array(which, np.int32)[keep],
+        keys=list(table),
+    )
+
+
+def promised(alpha: float, intervals: int) -> tuple[int, int]:
+    """The 99 % Poisson interval of false alerts among so many intervals."""
+    mean = alpha * intervals
+    p, total, low, number = math.exp(-mean), 0.0, -1, 0
+    while total < 0.995 and number < 100_000:
+        total += p
+        if low < 0 and total > 0.005:
+            low = number
+        number += 1
+        p *= mean / number
+    return max(low, 0), number - 1
