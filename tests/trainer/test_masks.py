@@ -78,6 +78,14 @@ def test_lists_are_written_once_inner_ones_first():
     assert one.once.key == other.key
 
 
+def test_tokens_beyond_the_limit_are_one_value():
+    """A message of thousands of tokens has the key of its first ones."""
+    row = MASKS.row("a " * 3000)
+    assert row.key[-1] == VALUE
+    assert len(row.key) == 257
+    assert "".join(row.texts) == "a " * 3000
+
+
 def test_custom_masks_come_first():
     """A mask of a types file hides what it matches."""
     row = Masks([("order", "ORD-[A-Z]+")]).row("order ORD-ABC shipped")

@@ -91,3 +91,13 @@ def test_neighbours_differ_in_one_word():
     """Near-duplicates are pairs that differ in one token."""
     keys = [MASKS.row(text).key for text in ("worker started", "worker stopped", "all done")]
     assert neighbours(keys) == [(keys[0], keys[1])]
+
+
+def test_rare_words_beside_frequent_ones_are_values():
+    """Messages whose other words are common are one type, though no two share three of four values."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    names = [a + b + c for a in letters[:5] for b in letters for c in letters[:5]]
+    messages = [
+        f"user {a} gave {b} to {c} because of it" for a, b, c in zip(names, names[7:], names[19:], strict=False)
+    ]
+    assert templates(*messages) == ["user * gave * to * because of it"]

@@ -23,6 +23,8 @@ _OPEN = {"(": ")", "[": "]", "{": "}", '"': '"', "'": "'"}
 _SEPARATORS = frozenset((BLANK, ",", ";", "|"))
 _ITEM_TOKENS_MAX = 24
 _PLANS_MAX = 50_000
+_TOKENS_MAX = 256
+"""A message's event shows in this many tokens; what follows is one value."""
 
 _L, _R = r"(?<![A-Za-z0-9])", r"(?![A-Za-z0-9])"
 _MONTH = (
@@ -157,6 +159,9 @@ class Masks:
             else:
                 filling = iter(here)
                 texts.append(_MARKS.sub(lambda _, fill=filling: next(fill), shape))  # type: ignore[misc]
+        if plan.cut:
+            texts[plan.cut :] = ["".join(texts[plan.cut :])]
+            marks[plan.cut :] = [(texts[-1],)]
         once = None
         if plan.spans is not None:
             once = Row(
@@ -170,12 +175,19 @@ class Masks:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What a skeleton alone decides: tokens as they stand (EMPTY as no text), marks in each, key, list spans if any."""
+    """What a skeleton alone decides.
+
+    Attributes:
+        shapes, counts: tokens as they stand (EMPTY as no text), and how many marks each holds.
+        key, spans: as in Row, lists written once; None without a list.
+        cut: the tokens from here on are one value; 0: none are.
+    """
 
     shapes: tuple[str, ...]
     counts: tuple[int, ...]
     key: tuple[str, ...]
     spans: tuple[tuple[int, int], ...] | None
+    cut: int = 0
 
 
 def is_blank(token: str) -> bool:
@@ -185,13 +197,17 @@ def is_blank(token: str) -> bool:
 
 def _plan(skeleton: str) -> _Plan:
     tokens = _tokens(skeleton)
-    key = tuple(BLANK if is_blank(token) else token for token in tokens)
+    cut = _TOKENS_MAX if len(tokens) > _TOKENS_MAX else 0
+    key = tuple(BLANK if is_blank(token) else token for token in (tokens[:cut] if cut else tokens))
+    if cut:
+        key = (*key, VALUE)
     spans = _lists_once(key)
     return _Plan(
         shapes=tuple("" if token == EMPTY else token for token in tokens),
         counts=tuple(token.count(VALUE) + token.count("0") for token in tokens),
         key=key,
         spans=tuple(spans) if len(spans) < len(key) else None,
+        cut=cut,
     )
 
 

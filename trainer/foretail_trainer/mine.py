@@ -76,7 +76,7 @@ def mine(
     if not skeletons.lines:
         raise ConfigError("The log has no lines; name a log with normal lines.")
     notes: list[str] = []
-    settled, homes = _settled(skeletons)
+    settled, homes, matcher = _settled(skeletons)
     kept = _capped(settled, types_max, notes)
     if progress:
         progress("templates", skeletons.lines)
@@ -85,12 +85,14 @@ def mine(
         progress("clusters", skeletons.lines)
     patterns = _numbered(kept, clusters)
     edited = types.applied(patterns, edits, notes)
-    index = Matcher(edited, Format(), KeyRule()).match(skeletons.messages()[0]).index
+    if [one.regex for one in edited] != [one.regex for one in matcher.patterns]:
+        matcher = Matcher(edited, Format(), KeyRule())
+    index = matcher.match(skeletons.messages()).index
     _check(edited, patterns, index, [one.key for one in kept], homes)
     counted = _counted(edited, index, skeletons, base)
     if not all(digit_blind(pattern.regex) for pattern in edited):
         counted = _recounted(counted, source, format, notes)
-    return _mined(counted, index, skeletons, kept, clusters, format, notes)
+    return _mined(counted, index, skeletons, kept, clusters, matcher, notes)
 
 
 def read_skeletons(
@@ -115,17 +117,17 @@ def read_skeletons(
     return skeletons
 
 
-def _settled(skeletons: Skeletons) -> tuple[list[Type], list[Key]]:
-    """The types in order of trial, and the key of the type of each of the messages."""
+def _settled(skeletons: Skeletons) -> tuple[list[Type], list[Key], Matcher]:
+    """The types in order of trial, the key of the type of each of the messages, and the matcher that agrees."""
     items, place = skeletons.folded()
     by_key = {item.key: item for item in items}
     templates = Grouping(by_key).run()
     template = {key: one.key for one in templates for key in one.members}
-    messages, where, _ = skeletons.messages()
-    homes = [template[items[place[item]].key] for item in where]
+    homes = [template[items[place[known.item]].key] for known in skeletons.known()]
     made = {one.key: Type.of(one, [by_key[key] for key in one.members]) for one in templates}
-    settling = Settling(made, messages, homes)
-    return settling.run(), settling.homes
+    settling = Settling(made, skeletons.messages(), homes)
+    order, matcher = settling.run()
+    return order, settling.homes, matcher
 
 
 def _capped(order: list[Type], types_max: int, notes: list[str]) -> list[Type]:
@@ -244,13 +246,12 @@ def _mined(
     skeletons: Skeletons,
     kept: Sequence[Type],
     clusters: Clusters,
-    format: Format,  # noqa: A002
+    matcher: Matcher,
     notes: list[str],
 ) -> Mined:
-    matcher = Matcher(patterns, format, KeyRule())
-    lines = [line for item in skeletons.items for line in item.examples]
+    shown = [pair for item in skeletons.items for pair in item.examples]
     examples: defaultdict[str, list[bytes]] = defaultdict(list)
-    for line, got in zip(lines, matcher.match(lines).index.tolist(), strict=True):
+    for (_, line), got in zip(shown, matcher.match([message for message, _ in shown]).index.tolist(), strict=True):
         if got >= 0 and len(examples[patterns[got].type_id]) < EXAMPLES_MAX:
             examples[patterns[got].type_id].append(line)
     by_regex = {pattern.regex: pattern.type_id for pattern in patterns}

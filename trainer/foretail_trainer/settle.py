@@ -75,11 +75,15 @@ class Settling:
         self._messages = messages
         self._tried: set[tuple[Key, Key]] = set()
 
-    def run(self) -> list[Type]:
-        """The types in order of trial; ConfigError if a type's own pattern misses a line or no order is found."""
+    def run(self) -> tuple[list[Type], Matcher]:
+        """The types in order of trial and the matcher that agreed.
+
+        ConfigError if a type's own pattern misses a line or no order is found.
+        """
         for _ in range(_ROUNDS_MAX):
             order = self._ordered()
-            index = Matcher(trial(order), Format(), KeyRule()).match(self._messages).index.tolist()
+            matcher = Matcher(trial(order), Format(), KeyRule())
+            index = matcher.match(self._messages).index.tolist()
             taken: defaultdict[tuple[Key, Key], list[int]] = defaultdict(list)
             for place, (want, got) in enumerate(zip(self.homes, index, strict=True)):
                 if got < 0:
@@ -90,7 +94,7 @@ class Settling:
                 if order[got].key != want:
                     taken[want, order[got].key].append(place)
             if not taken:
-                return order
+                return order, matcher
             for (want, got), places in sorted(taken.items()):
                 if want in self.types and got in self.types:
                     self._part(want, got, places)

@@ -79,7 +79,7 @@ class Place:
 
 @dataclass(slots=True)
 class Skeleton:
-    """A masked message: `key` as masks.Row has it, lines and error-level lines counted, raw lines as examples.
+    """A masked message: `key` as masks.Row has it, lines and error-level lines counted, (message, line) as examples.
 
     `old` counts lines by what an older set of patterns made of them.
     """
@@ -88,7 +88,7 @@ class Skeleton:
     count: int = 0
     errors: int = 0
     places: list[Place] = field(default_factory=list)
-    examples: list[bytes] = field(default_factory=list)
+    examples: list[tuple[bytes, bytes]] = field(default_factory=list)
     old: Counter[int] = field(default_factory=Counter)
 
     def add(self, row: Row) -> None:
@@ -216,7 +216,7 @@ class Skeletons:
         item = self.items[index]
         item.add(row)
         if len(item.examples) < EXAMPLES_MAX:
-            item.examples.append(line)
+            item.examples.append((message, line))
         if row.once is not None:
             folded = self._folded.setdefault(row.once.key, (Skeleton(row.once.key), set()))
             folded[0].add(row.once)
@@ -250,10 +250,9 @@ class Skeletons:
         self._alike.clear()
         self._memo_bytes = sum(len(blind) + _ENTRY_BYTES for blind in memo)
 
-    def messages(self) -> tuple[list[bytes], list[int], list[int]]:
-        """The messages (digits as 0) the memo holds, the place of their skeleton in `items`, their lines."""
-        known = self._memo.values()
-        return list(self._memo), [one.item for one in known], [one.count for one in known]
+    def messages(self) -> list[bytes]:
+        """The messages (digits as 0) the memo holds."""
+        return list(self._memo)
 
     def known(self) -> list[Known]:
         """What is known of each of the messages, in the same order."""

@@ -8,17 +8,17 @@ are compared by shape. No weight was fitted to a log.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from foretail_trainer.masks import BLANK, EMPTY, PUNCTUATION, VALUE
 from foretail_trainer.words import HOLDERS, MARKED, STRUCTURED, form, is_word, without_common
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 Key = tuple[str, ...]
 Spans = tuple[tuple[int, int], ...]
@@ -29,6 +29,7 @@ _FIRST, _NAMES = -1.5, -2.0
 _CONTEXT = (-1.5, -0.5, 0.0, 0.15, 0.3)
 _CLOSING = {"(": ")", "[": "]", "{": "}", "<": ">", '"': '"', "'": "'"}
 _PART_TOKENS_MAX = 24
+_FRAME_MIN, _GAP = 16, 8
 
 
 def is_place(token: str) -> bool:
@@ -157,7 +158,7 @@ class Grouping:
 
     def run(self) -> list[Template]:
         """All templates. Deterministic: the order of the keys does not matter."""
-        while self._slots() or self._shapes() or self._covered():
+        while self._slots() or self._shapes() or self._covered() or self._frames():
             pass
         return [self.templates[key] for key in sorted(self.templates)]
 
@@ -250,6 +251,39 @@ class Grouping:
         self._replace(moves)
         return bool(moves)
 
+    def _frames(self) -> bool:
+        """One round of messages whose frequent words agree, however rare their other words are; whether any merged.
+
+        A message's words are frequent down to the last gap of _GAP between their counts at their places.
+        """
+        groups: defaultdict[Key, list[Key]] = defaultdict(list)
+        for key in self.templates:
+            groups[tuple("" if is_place(token) else token for token in key)].append(key)
+        moves: dict[Key, tuple[Key, list[tuple[int, int]]]] = {}
+        for rest, same in groups.items():
+            places = [place for place, token in enumerate(rest) if not token]
+            if len(same) < _FRAME_MIN or len(places) < 3:
+                continue
+            held = Counter((place, key[place]) for key in same for place in places)
+            frames: defaultdict[Key, list[Key]] = defaultdict(list)
+            for key in same:
+                frames[_frame(key, places, held)].append(key)
+            for frame, members in frames.items():
+                varying = [place for place in places if frame[place] == VALUE]
+                words = sum(is_word(frame[place]) for place in places)
+                if len(members) < _FRAME_MIN or words < max(2, len(varying)):
+                    continue
+                if all(self._varies(members, place) for place in varying):
+                    for key in members:
+                        moves[key] = (frame, [(place, place + 1) for place in varying])
+        moves = {key: move for key, move in moves.items() if key != move[0]}
+        self._replace(moves)
+        return bool(moves)
+
+    def _varies(self, keys: Sequence[Key], place: int) -> bool:
+        fillers = {(key[place],) for key in keys}
+        return len(fillers) == 1 or evidence(keys[0], place, place + 1, fillers, self.known) > 0
+
     def _takes(self, target: Key, place: int, token: str) -> bool:
         if not is_place(token):
             return False
@@ -272,6 +306,14 @@ def _narrowed(spans: Spans, ranges: list[tuple[int, int]]) -> Spans:
         out.append((spans[start][0], spans[end - 1][1]))
         place = end
     return (*out, *spans[place:])
+
+
+def _frame(key: Key, places: Sequence[int], held: Mapping[tuple[int, str], int]) -> Key:
+    """The key with VALUE for its words that are rare beside the others."""
+    counts = sorted((held[place, key[place]] for place in places), reverse=True)
+    least = next((a for a, b in reversed(list(pairwise(counts))) if a >= _GAP * b), 0)
+    rare = {place for place in places if held[place, key[place]] < least}
+    return tuple(VALUE if place in rare else token for place, token in enumerate(key))
 
 
 def _prefixes(key: Key) -> tuple[list[int], list[int]]:
@@ -299,4 +341,4 @@ def neighbours(keys: Iterable[Key]) -> list[tuple[Key, Key]]:
         for place, token in enumerate(key):
             if is_place(token) and len(key) > 1:
                 slots[key[:place], key[place + 1 :]].append(key)
-    return [(a, b) for same in slots.values() for a, b in itertools.pairwise(same)]
+    return [(a, b) for same in slots.values() for a, b in pairwise(same)]
