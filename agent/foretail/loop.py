@@ -98,6 +98,7 @@ class Loop:
         self._retry_at = self._publish_at = self._watchdog_at = -math.inf
         self._watchdog_s = watchdog_s() / 2
         self._began = time.time()
+        self._publish(time.monotonic(), self._began)
 
     def know(self, chunks: Sequence[str]) -> None:
         """Remember forward chunks of an earlier run, oldest first."""

@@ -22,7 +22,7 @@ from foretail.globs import Globs
 from foretail.journal import Journal, JournalLimits
 from foretail.lines import LineLimits
 from foretail.listeners import build as build_inlets
-from foretail.loop import Loop
+from foretail.loop import Loop, Reason
 from foretail.multiline import Multiline
 from foretail.mutes import read as read_mutes
 from foretail.observe import Observing
@@ -63,7 +63,7 @@ def execute(options: argparse.Namespace) -> int:
     state = options.state or _default_state("exec", options.stream, *options.globs)
     config = _table(options, state, {"include": options.globs, "start": options.start})
     telemetry.configure(config.agent.log_level)
-    return serve(config)
+    return serve(config, reload=lambda: config)
 
 
 def pipe(options: argparse.Namespace) -> int:
@@ -77,46 +77,76 @@ def pipe(options: argparse.Namespace) -> int:
     return serve(config, stdin=True)
 
 
+class _Orders:
+    """What signals have asked for; an order that comes between two loops is kept for the next one."""
+
+    def __init__(self, *, reloads: bool) -> None:
+        self._reason: Reason | None = None
+        self._loop: Loop | None = None
+        signal.signal(signal.SIGTERM, lambda *_: self._give("stop"))
+        signal.signal(signal.SIGINT, lambda *_: self._give("stop"))
+        signal.signal(signal.SIGHUP, (lambda *_: self._give("reload")) if reloads else signal.SIG_IGN)
+
+    def attach(self, loop: Loop) -> None:
+        """Orders go to this loop from now on."""
+        self._loop = loop
+        if self._reason is not None:
+            loop.stop(self._reason)
+
+    def taken(self, reason: Reason) -> None:
+        """The loop ended for this reason."""
+        self._loop = None
+        if self._reason == reason == "reload":
+            self._reason = None
+
+    def _give(self, reason: Reason) -> None:
+        self._reason = "stop" if self._reason == "stop" else reason
+        if self._loop is not None:
+            self._loop.stop(reason)
+
+
 def serve(config: Config, *, reload: Callable[[], Config] | None = None, stdin: bool = False) -> int:
     """Run the loop until it is told to stop; with `reload`, SIGHUP starts it again on the new configuration."""
-    wake = threading.Event()
-    current: list[Loop] = []
-
-    def stop(_number: int, _frame: Any) -> None:
-        current[0].stop("stop")
-
-    def again(_number: int, _frame: Any) -> None:
-        current[0].stop("reload" if reload else "stop")
-
+    orders, wake = _Orders(reloads=reload is not None), threading.Event()
+    loop = assemble(config, wake, stdin=stdin)
     while True:
-        loop = assemble(config, wake, stdin=stdin)
-        current[:] = [loop]
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
-        signal.signal(signal.SIGHUP, again)
         with _edges(config, loop):
             telemetry.notify_ready(f"{len(loop.streams)} streams")
             log.info("agent.started", streams=list(loop.streams), observing=loop.observing(time.time()))
+            orders.attach(loop)
             reason = loop.run()
+            orders.taken(reason)
         log.info("agent.stopped", reason=reason)
         if reason != "reload" or reload is None:
             telemetry.notify_stopping()
             return 0
         telemetry.notify_reloading()
-        try:
-            config = reload()
-            for stream in config.stream:
-                opened(stream.bundle)
-        except ConfigError as error:
-            log.error("config.refused", error=str(error), kept="the configuration that was running")
+        config, loop = _reloaded(config, reload, wake)
+
+
+def _reloaded(config: Config, reload: Callable[[], Config], wake: threading.Event) -> tuple[Config, Loop]:
+    """The new configuration at work, or the old one when the new one cannot be."""
+    try:
+        fresh = reload()
+        return fresh, assemble(fresh, wake)
+    except ConfigError as error:
+        log.error("config.refused", error=str(error), kept="the configuration that was running")
+        return config, assemble(config, wake)
 
 
 def assemble(config: Config, wake: threading.Event, *, stdin: bool = False) -> Loop:
     """A Loop as configured, in the state of the last acknowledged batch.
 
     Raises:
-        ConfigError: a bundle, the state directory or a sink cannot be used.
+        ConfigError: a bundle, the state directory or a sink cannot be used; nothing is left open.
     """
+    with contextlib.ExitStack() as undo:
+        loop = _assembled(config, wake, undo, stdin=stdin)
+        undo.pop_all()
+    return loop
+
+
+def _assembled(config: Config, wake: threading.Event, undo: contextlib.ExitStack, *, stdin: bool) -> Loop:
     state = Path(config.agent.state_dir) if config.agent.state_dir else None
     streams = {stream.name: make_stream(stream, config) for stream in config.stream}
     journal = None
@@ -125,9 +155,11 @@ def assemble(config: Config, wake: threading.Event, *, stdin: bool = False) -> L
     if state is not None:
         limits = JournalLimits(fsync_s=config.agent.fsync_s, compact_bytes_max=config.limits.journal_bytes_max)
         journal = Journal.open(state / "journal", limits)
+        undo.callback(journal.close)
         arguments, chunks = restore(journal.restore(), streams)
     observing = Observing(state, config.agent.observe_h, config.agent.observe_file)
     outlets = build_sinks(config, wake.set)
+    undo.callback(lambda: [outlet.close(0.1) for outlet in outlets])
     inlets: list[Inlet] = list(build_inlets(config, wake.set, chunks)) if config.source else []
     if stdin:
         inlets.append(PipeInlet(config.stream[0].name, _line_limits(config.stream[0]), wake.set))
