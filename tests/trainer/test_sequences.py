@@ -41,8 +41,15 @@ def test_silence_ends_a_session():
 def test_idle_is_twice_the_greatest_gap_but_one_in_a_thousand():
     """From the gaps within keys, within bounds."""
     rows = sorted([(f"k{i % 50}", 3, i // 50 * 7.0 + 0.001 * (i % 50)) for i in range(1000)], key=lambda row: row[2])
-    assert made(rows).idle_s == pytest.approx(14.0)
+    assert made([*rows, ("z", 3, 200)]).idle_s == pytest.approx(14.0)
     assert made([("a", 3, 0), ("b", 3, 5)]).idle_s == IDLE_S_MAX
+
+
+def test_a_log_too_short_for_its_gaps_has_the_longest_idle():
+    """Where most sessions go on at the log's end, its gaps say nothing of those to come."""
+    rows = sorted([(f"k{i}", 3, i + j * 400.0) for i in range(100) for j in range(2)], key=lambda row: row[2])
+    assert made(rows).idle_s == IDLE_S_MAX
+    assert made([*rows, ("z", 3, 9000)]).idle_s == 800
 
 
 def test_what_rests_may_have_ended():

@@ -230,11 +230,12 @@ def _threshold(x: NDArray[np.float64], weight: NDArray[np.int64], n: int, alpha:
     base = float(falling[np.searchsorted(above, rank, "left")])
     ranks = np.unique(np.geomspace(rank, n, LEVELS).round().astype(np.int64))[::-1]
     levels = falling[np.searchsorted(above, ranks, "left")]
-    first = np.append(True, levels[1:] > levels[:-1])  # of equal levels, the one with all units at or above it
-    tail = Tail(tuple(levels[first].tolist()), tuple((ranks[first] / (n + 1)).tolist()), BIT)
+    first = np.append(True, levels[1:] > levels[:-1])
+    reached = above[np.searchsorted(-falling, -levels[first], "right") - 1]
+    tail = Tail(tuple(levels[first].tolist()), tuple((reached / (n + 1)).tolist()), BIT)
     if certified:
         return base, tail, False
-    return base + BIT * math.log(rank / (n + 1) / alpha), tail, True
+    return base + BIT * math.log(tail.p[-1] / alpha), tail, True
 
 
 def _lengths(held: Held) -> dict[str, Tail]:

@@ -156,7 +156,7 @@ def sessions(
         vocabulary: V.
         source: int32 `[n]`, the file of each line: sessions are never joined across files. None: one file.
         endless: the key never ends (host, program, pid); without a key it is so anyway.
-        idle_s: instead of 2 x the 99.9 % gap.
+        idle_s: instead of 2 x the 99.9 % gap (24 h where the log ends sooner than that after most sessions).
 
     Returns:
         Sessions in the order of their first event.
@@ -178,6 +178,8 @@ def sessions(
     span = max(float(np.ptp(clock[source == s])) for s in np.unique(source)) if timed else 0.0
     ends = np.zeros(vocabulary, np.bool_)
     horizon = last[source[order]]
+    if not idle_s and np.mean(time[np.append(first[1:], True)] + idle >= horizon[np.append(first[1:], True)]) > 0.5:
+        idle = IDLE_S_MAX  # most ends are out of sight: the log is too short to show how long its gaps can be
     if not endless:
         first[1:] |= np.diff(time) > idle
         ends = _end_types(ids, first, time + idle <= horizon, vocabulary)

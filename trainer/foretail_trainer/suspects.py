@@ -16,6 +16,7 @@ import numpy as np
 
 from foretail.counts import Counts
 from foretail.errors import ConfigError
+from foretail.schema import PAD
 from foretail_trainer.vectors import at_last_rest
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def suspects(sessions: Sessions, calibrated: Calibrated, names: Sequence[str]) -
     strangest = np.zeros(len(vectors))
     held = calibrated.held
     np.maximum.at(strangest, group[held.unit], calibrated.x)
-    fit = np.flatnonzero(size <= max(1, GROUP_SHARE_MAX * total))
+    fit = np.flatnonzero((size <= max(1, GROUP_SHARE_MAX * total)) & (vectors[:, PAD] == 0))
     fit = fit[np.argsort(-strangest[fit], kind="stable")][:_GROUPS_MAX]
     apart, near = _apart(vectors, size, fit, calibrated.counts.weight)
     bits = apart + 0.5 * np.log2(total / size[fit])
@@ -99,12 +100,16 @@ def suspects(sessions: Sessions, calibrated: Calibrated, names: Sequence[str]) -
 
 
 def groups(sessions: Sessions, vocabulary: int) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
-    """Units of equal type counts up to their last rest.
+    """Units of equal type counts up to their last rest; those that never rested are groups of their own (a PAD).
 
     Returns:
         int32 `[g, V]` the counts, int64 `[u]` the group of each unit, int64 `[g]` how many units each group holds.
     """
     vectors, group = at_last_rest(sessions, vocabulary)
+    rested = sessions.last_rest(np.arange(len(group))) > 0
+    names, group = np.unique(group * 2 + ~rested, return_inverse=True)
+    vectors = vectors[names // 2].copy()
+    vectors[:, PAD] = names % 2
     return vectors, group, np.bincount(group, sessions.weight[sessions.owner], len(vectors)).astype(np.int64)
 
 
