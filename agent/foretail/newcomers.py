@@ -191,6 +191,6 @@ def _continues(past: Past, file: File, path: str) -> bool:
     Little content may be a banner that each new file begins with, and after a log was read to its end another one may
     begin at its path that says the same: then the inode, or a rotation's name, must agree.
     """
-    match = compare(past.cursor, file)
-    sure = file.place.inode == past.cursor.inode or rotated(name_of(path), name_of(past.cursor.path))
-    return match >= Match.WEAK and (sure or (match == Match.STRONG and past.owed))
+    match, cursor = compare(past.cursor, file), past.cursor
+    sure = file.place.inode == cursor.inode or rotated(name_of(path), name_of(cursor.path))
+    return match >= Match.WEAK and (sure or (match == Match.STRONG and past.owed and path == cursor.path))

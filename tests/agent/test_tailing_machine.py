@@ -35,6 +35,7 @@ class Tailing(RuleBasedStateMachine):
         (self.root / "logs" / "data").mkdir(parents=True)
         self.events = []
         structlog.configure(processors=[self._collect])
+        banner = b"" if descriptors_max < 512 else banner  # of a closed file no more than the banner may be known
         self.directory = LogDirectory(self.root / "logs", banner)
         self.scarce = descriptors_max < 512
         limits = WatchLimits(quiet_s=QUIET_S, forget_s=10 * QUIET_S, descriptors_max=descriptors_max)
