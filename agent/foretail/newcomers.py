@@ -176,11 +176,12 @@ class Newcomers:
         for tail in originals:
             if not self._followed.descriptors.have(tail, now) or tail.file is None:
                 continue
-            if not tail.intact():
+            size = file.look().size
+            copied = size == 0 or begins(file, size, tail.file)
+            if not tail.intact():  # asked last: it may be truncated at any time
                 self._truncated(tail)
                 return False
-            size = file.look().size
-            if size == 0 or begins(file, size, tail.file):
+            if copied:
                 return True
         return False
 
