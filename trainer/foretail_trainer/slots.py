@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from foretail_trainer.masks import BLANK, EMPTY, PUNCTUATION, VALUE
-from foretail_trainer.words import HOLDERS, MARKED, STRUCTURED, form, is_word, without_common
+from foretail_trainer.words import HOLDERS, HUMPED, MARKED, STRUCTURED, form, is_word, without_common
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -67,7 +67,10 @@ def evidence(key: Key, start: int, end: int, fillers: Collection[Key], known: Co
 def _forms(fillers: Sequence[Key], known: Collection[Key]) -> float:
     """Mean form of the fillers; one of several tokens counts as its most value-like one, or else as its mean word."""
     single = [filler[0] for filler in fillers if len(filler) == 1]
-    bits = [form(token) for token in (without_common(single) if len(single) == len(fillers) else single)]
+    rest = without_common(single) if len(single) == len(fillers) else single
+    bits = [form(token) for token in rest]
+    if rest != single:  # the last names in one name space
+        bits = [bit if bit < 0 else max(bit, HUMPED) for bit in bits]
     for filler in fillers:
         if len(filler) > 1:
             forms = [form(token) for token in filler if is_place(token)] or [0.0]
@@ -269,7 +272,9 @@ class Grouping:
             for key in same:
                 frames[_frame(key, places, held)].append(key)
             for frame, members in frames.items():
-                varying = [place for place in places if frame[place] == VALUE]
+                varying = [
+                    place for place in places if frame[place] == VALUE and any(k[place] != VALUE for k in members)
+                ]
                 words = sum(is_word(frame[place]) for place in places)
                 if len(members) < _FRAME_MIN or words < max(2, len(varying)):
                     continue

@@ -7,7 +7,7 @@ than were seen: a variable is a run without blanks that ends at the literal afte
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from foretail.errors import ConfigError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from foretail_trainer.slots import Template
 
 ANY = "<*>"
+_DIGITS = "0123456789"
 _WIDE_WORDS = 6
 _UNIT = re.compile(r"[-+<]?\s?[-+]?[\d.,]+(\s*)([A-Za-z%\u00b5]+)")
 _HEAD = re.compile(r"[a-z][a-z0-9.+-]*://|/(?=\d+(?:\.\d+){3})", re.ASCII)
@@ -100,7 +101,10 @@ def _between(parts: list[_Part], wanted: Callable[[_Part], bool]) -> list[_Part]
     places = [place for place, part in enumerate(parts) if wanted(part)]
     if len(places) < 2:
         return parts
-    return [*parts[: places[0]], _Part(seen=Seen(), rest=True), *parts[places[-1] + 1 :]]
+    first, last = places[0], places[-1]
+    first -= first > 0 and parts[first - 1].blank
+    last += last + 1 < len(parts) and parts[last + 1].blank
+    return _settled([*parts[:first], _Part(seen=Seen(), rest=True), *parts[last + 1 :]])
 
 
 def _tokens_as_one(parts: list[_Part]) -> list[_Part]:
@@ -197,21 +201,51 @@ def _shown(places: Sequence[Place]) -> str:
 
 
 def _settled(parts: list[_Part]) -> list[_Part]:
-    """Neighbouring literals joined, neighbouring variables made one: nothing would tell where one ends."""
+    """Neighbouring literals joined; neighbouring variables, and digits beside one, made one.
+
+    Nothing would tell where one of them ends.
+    """
     out: list[_Part] = []
     for part in parts:
         last = out[-1] if out else None
-        if last is not None and last.seen is None and part.seen is None and not last.blank and not part.blank:
+        if last is None:
+            out.append(part)
+        elif last.seen is None and part.seen is None and not last.blank and not part.blank:
             last.literal += part.literal
             last.shown += part.shown
-        elif last is not None and last.seen is not None and part.seen is not None:
-            joined = _joined([last.seen, part.seen])
-            joined.least = min(last.seen.least, part.seen.least)
-            joined.most = max(last.seen.most, part.seen.most) + part.seen.most - 1
-            last.seen, last.optional, last.rest = joined, last.optional and part.optional, last.rest or part.rest
+        elif last.seen is not None and part.seen is not None:
+            out[-1] = _one(last, part)
+        elif last.seen is None and part.seen is not None and last.literal[-1:].isdigit():
+            stem = last.literal.rstrip(_DIGITS)
+            out[-1] = replace(last, literal=stem, shown=stem)
+            out.append(_one(_digits(last.literal[len(stem) :]), part))
+            if not stem:
+                del out[-2]
+        elif last.seen is not None and part.literal[:1].isdigit():
+            stem = part.literal.lstrip(_DIGITS)
+            out[-1] = _one(last, _digits(part.literal[: len(part.literal) - len(stem)]))
+            if stem:
+                out.append(replace(part, literal=stem, shown=stem))
         else:
             out.append(part)
-    return out
+    return out if len(out) == len(parts) else _settled(out)
+
+
+def _digits(text: str) -> _Part:
+    seen = Seen()
+    seen.add(text)
+    return _Part(seen=seen, shown=text)
+
+
+def _one(a: _Part, b: _Part) -> _Part:
+    """Two neighbouring variables as one."""
+    if a.seen is None or b.seen is None:
+        raise TypeError
+    joined = _joined([a.seen, b.seen])
+    joined.least = min(a.seen.least, b.seen.least)
+    joined.most = max(a.seen.most, b.seen.most, a.seen.most + b.seen.most - 1)
+    shown = a.shown + b.shown if ANY in a.shown + b.shown else ANY
+    return _Part(seen=joined, optional=a.optional and b.optional, shown=shown, rest=a.rest or b.rest)
 
 
 def _regex(parts: Sequence[_Part], i: int, strict: bool) -> str:

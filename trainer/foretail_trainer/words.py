@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from foretail_trainer.masks import EMPTY, VALUE
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Sequence
 
 
 def _words(text: str) -> frozenset[str]:
@@ -70,9 +70,9 @@ def is_word(token: str) -> bool:
     return VALUE not in token and token != EMPTY and any(map(str.isalpha, token))
 
 
-def without_common(tokens: Collection[str]) -> list[str]:
+def without_common(tokens: Sequence[str]) -> list[str]:
     """The tokens without the leading pieces (`a.b.`, `a/b/`) all of them share: what differs is what counts."""
-    rest = sorted(tokens)
+    rest = list(tokens)
     while len(rest) > 1 and (found := _PIECE.match(rest[0])):
         head = found.group()
         if not all(token.startswith(head) and len(token) > len(head) for token in rest):
