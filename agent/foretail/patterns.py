@@ -101,10 +101,9 @@ class Matcher:
         """What the patterns see of `line`: header stripped or record decoded, cut, no trailing white space."""
         text = (line if self._decode is None else self._decode(line).message)[: self.limits.line_bytes_max]
         try:
-            _, start, end = self._open(text, self._budget.restart())
+            return self._open(text, self._budget.restart())[2]
         except TimeoutError:
             return text
-        return text[start:end]
 
     def _entries(self, texts: Sequence[bytes], joined: bytes) -> list[Entry]:
         skeletons = _skeletons(texts, joined)
@@ -152,13 +151,12 @@ class Matcher:
 
         Header, patterns, key; TimeoutError when `budget` is spent.
         """
-        groups, start, end = self._open(text, budget)
-        message = text[start:end]
-        key = self._find_key(message, start, groups, budget)
+        groups, start, message = self._open(text, budget)
+        key = _ABSENT if self._key.kind == "none" else self._find_key(message, start, groups, budget)
         time = groups.get("time", _ABSENT)
         level = groups.get(self.format.level or "", _ABSENT)
         error, number = self._level(text[level]) if level is not _ABSENT else (False, False)
-        place = _place(start, end)
+        place = _place(start, start + len(message))
         if self._memo.paused:
             found = self._trial.first(message, budget)
             return (found[0], key, time, error, _shift(found[1], start), None, place, level), None
@@ -180,17 +178,18 @@ class Matcher:
                 self._levels[text] = known
         return known
 
-    def _open(self, text: bytes, budget: Budget) -> tuple[dict[str, slice], int, int]:
-        """Places of the header's groups, start and end of the message."""
-        if self._header is None or self._decode is not None:
-            return _NO_GROUPS, 0, len(text.rstrip())
-        match = self._header.match(text, budget)
+    def _open(self, text: bytes, budget: Budget) -> tuple[dict[str, slice], int, bytes]:
+        """Places of the header's groups, start of the message, and the message."""
+        header = self._header
+        if header is None or self._decode is not None:
+            return _NO_GROUPS, 0, text.rstrip()
+        quick = len(text) <= header.quick_bytes
+        match = header.full(text) if quick else header.full(text, timeout=budget.left())
         if match is None:
-            return _NO_GROUPS, 0, len(text.rstrip())
+            return _NO_GROUPS, 0, text.rstrip()
         groups = {name: _place(*match.span(number)) for name, number in self._wanted if match.start(number) >= 0}
         start, end = match.span(self._content)
-        start = max(start, 0)
-        return groups, start, start + len(text[start : max(end, 0)].rstrip())
+        return groups, max(start, 0), text[max(start, 0) : max(end, 0)].rstrip()
 
     def _find_key(self, message: bytes, start: int, groups: dict[str, slice], budget: Budget) -> slice:
         if self._key.kind == "field":

@@ -55,7 +55,7 @@ class Rule:
     Short texts cannot: lint bounds the steps by length ** degree.
     """
 
-    __slots__ = ("_full", "_search", "blind", "groups", "quick_bytes", "regex", "words")
+    __slots__ = ("_search", "blind", "full", "groups", "quick_bytes", "regex", "words")
 
     def __init__(self, text: str, name: str = "") -> None:
         node, degree = checked(text, name)
@@ -68,19 +68,14 @@ class Rule:
         self.words = required_words(node)
         self.quick_bytes = min(_QUICK_BYTES, int(_QUICK_STEPS ** (1 / degree)))
         self.groups: dict[str, int] = dict(compiled.groupindex)
-        self._full = compiled.fullmatch
+        self.full = compiled.fullmatch
         self._search = compiled.search
 
     def fullmatch(self, text: bytes, budget: Budget) -> Spans | None:
         """Spans of the whole match and of each group; TimeoutError when `budget` is spent."""
         quick = len(text) <= self.quick_bytes
-        found = self._full(text) if quick else self._full(text, timeout=budget.left())
+        found = self.full(text) if quick else self.full(text, timeout=budget.left())
         return None if found is None else found.regs
-
-    def match(self, text: bytes, budget: Budget) -> regex.Match[bytes] | None:
-        """As fullmatch, for those who want few of many groups."""
-        quick = len(text) <= self.quick_bytes
-        return self._full(text) if quick else self._full(text, timeout=budget.left())
 
     def search(self, text: bytes, budget: Budget) -> Spans | None:
         """As fullmatch, for the first match anywhere."""
@@ -103,8 +98,7 @@ class Trial:
     def __init__(self, regexes: Sequence[str], names: Sequence[str] = ()) -> None:
         self.rules = [Rule(text, names[place] if names else "") for place, text in enumerate(regexes)]
         self._wide = [None if rule.blind else _wide(rule.regex) for rule in self.rules]
-        self._words = [rule.words for rule in self.rules]
-        self._by_word, self._loose = _index(self._words)
+        self._by_word, self._loose, self._second = _index([rule.words for rule in self.rules])
         self._known = frozenset(self._by_word)
 
     def first(self, message: bytes, budget: Budget) -> Found:
@@ -122,12 +116,13 @@ class Trial:
         skeleton matches none.
         """
         again: list[int] = []
-        rules = self.rules
+        rules, size = self.rules, len(message)
         for place in self._candidates(message):
             rule = rules[place]
-            spans = rule.fullmatch(message, budget)
-            if spans is not None:
-                found = (place, spans[1:], (), False)
+            quick = size <= rule.quick_bytes  # Rule.fullmatch, without the call
+            match = rule.full(message) if quick else rule.full(message, timeout=budget.left())
+            if match is not None:
+                found = (place, match.regs[1:], (), False)
                 if not rule.blind:
                     return found, (-1, (), (*again, place), True)
                 return found, (place, found[1], tuple(again), False) if again else found
@@ -146,15 +141,15 @@ class Trial:
         return None if found[3] else found
 
     def _candidates(self, message: bytes) -> list[int]:
-        """Patterns that may match, by rank: their required words are in the skeleton, or they have none."""
+        """Patterns that may match, by rank: their two rarest required words are in the skeleton, or they have none."""
         words = message.translate(_TO_WORDS).split()
         places: list[int] = []
         by_word = self._by_word
         for hit in self._known.intersection(words):
             places += by_word[hit]
         if len(places) > 1:
-            have, required = set(words), self._words
-            places = [place for place in places if required[place] <= have]
+            have, second = set(words), self._second
+            places = [place for place in places if second[place] in have]
             places.sort()
         if self._loose:
             return sorted(places + self._loose) if places else self._loose
@@ -171,17 +166,20 @@ def _wide(text: str) -> Rule | None:
         return None
 
 
-def _index(words: Sequence[frozenset[bytes]]) -> tuple[dict[bytes, list[int]], list[int]]:
-    """Each pattern under its rarest required word; those without one apart."""
+def _index(words: Sequence[frozenset[bytes]]) -> tuple[dict[bytes, list[int]], list[int], list[bytes]]:
+    """Each pattern under its rarest required word; those without one apart; and of each the second rarest (or only)."""
     counts = Counter(word for required in words for word in required)
     by_word: dict[bytes, list[int]] = {}
     loose: list[int] = []
+    second: list[bytes] = []
     for place, required in enumerate(words):
-        if required:
-            by_word.setdefault(min(required, key=lambda word: (counts[word], -len(word), word)), []).append(place)
+        rare = sorted(required, key=lambda word: (counts[word], -len(word), word))[:2]
+        second.append(rare[-1] if rare else b"")
+        if rare:
+            by_word.setdefault(rare[0], []).append(place)
         else:
             loose.append(place)
-    return by_word, loose
+    return by_word, loose, second
 
 
 def header(text: str, seconds: float) -> Callable[[bytes], dict[str, bytes | None] | None]:
