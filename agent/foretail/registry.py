@@ -32,7 +32,8 @@ class Registry(msgspec.Struct):
     def restore(cls, snapshot: bytes | None, cursors: Iterable[Cursor] = (), notes: Iterable[bytes] = ()) -> Registry:
         """Build it from a snapshot, the cursors of the acknowledged batches since, in order, and all notes since.
 
-        A note never moves a cursor back: it holds where a source began. Raises ConfigError if bytes are not ours.
+        A note holds where a source began: it never moves a cursor, but may know its file better. Raises ConfigError if
+        bytes are not ours.
         """
         try:
             registry = msgspec.msgpack.decode(snapshot, type=cls) if snapshot else cls()
@@ -41,7 +42,9 @@ class Registry(msgspec.Struct):
             raise ConfigError(f"the cursors in the state directory cannot be read: {error}") from error
         for note in noted:
             registry.begun |= note.begun
-            registry.cursors = note.cursors | registry.cursors
+            for cursor in note.cursors.values():
+                if registry.cursors.get(cursor.id, cursor).offset == cursor.offset:
+                    registry.cursors[cursor.id] = cursor
         for cursor in cursors:
             registry.cursors[cursor.id] = cursor
         return registry

@@ -125,6 +125,17 @@ class Tail:
             head = self.file.read_at(0, HEAD_BYTES)
             self._cursor = msgspec.structs.replace(self._cursor, head_bytes=len(head), head=digest(head))
 
+    def beginning(self) -> Cursor:
+        """Give the cursor of when nothing was read, with the head as it is known now."""
+        return msgspec.structs.replace(
+            self.cursor(),
+            offset=0,
+            head_bytes=len(self._head),
+            head=digest(self._head),
+            before_bytes=0,
+            before=digest(b""),
+        )
+
     def intact(self) -> bool:
         """Whether the open file still holds what was read from it; OSError as reading raises it."""
         assert self.file is not None  # noqa: S101 - our own bug

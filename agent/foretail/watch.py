@@ -208,6 +208,8 @@ class Watch:
             self._rotations.at = Moment(now, arrived, Folders())
             self._rotations.truncated(tail)
             return None
+        if tail.position > position == 0:  # noted before its first line gets an id that depends on it
+            self._newcomers.born[tail.id] = tail.beginning()
         if tail.position > position:
             tail.grown_at = now
             self._turns.mark(tail)
