@@ -27,6 +27,7 @@ FOLDS = 5
 RARE_BELOW = 3
 """Events of a type below which it is rare."""
 _CHUNK = 1 << 18
+_KNOWN_MAX = 1 << 19  # distinct windows remembered: some 60 MB
 _LN2 = float(np.log(2))
 
 
@@ -290,6 +291,9 @@ def surprises(
         pairs = np.concatenate([rows, target[part, None]], axis=1).astype(np.uint64)
         hashes, where, inverse = np.unique(pairs @ multipliers, return_index=True, return_inverse=True)
         fresh = np.array([name not in known for name in hashes.tolist()], np.bool_)
+        if len(known) > _KNOWN_MAX:
+            known = {}
+            fresh[:] = True
         chosen = where[fresh]
         if len(chosen):
             nats = scorer(np.ascontiguousarray(rows[chosen]), target[part][chosen])
