@@ -141,3 +141,19 @@ def test_every_command_line_is_one_of_foretail(file, command):
 def test_command_lines_are_found():
     """In every plugin, so that the test above means something."""
     assert {file.partition("/")[0] for file, _ in commands()} == {"fluent-bit", "vector", "rsyslog", "syslog-ng"}
+
+
+CONTAINER = Path(__file__).parents[2] / "packaging/container"
+
+
+def test_the_sidecar_has_what_its_agent_asks_for():
+    """Every path in agent.toml is a mount of the pod; the read-only ones are read-only."""
+    agent = config.load(CONTAINER / "agent.toml")
+    pod = yaml.safe_load((CONTAINER / "sidecar.yaml").read_text())["spec"]
+    (sidecar,) = [each for each in pod["containers"] if each["name"] == "foretail"]
+    mounts = {mount["mountPath"]: mount.get("readOnly", False) for mount in sidecar["volumeMounts"]}
+    assert mounts[str(Path(agent.stream[0].bundle).parent)]
+    assert not mounts[agent.agent.state_dir]
+    assert not mounts[str(Path(agent.agent.status_socket).parent)]
+    assert any(path.startswith("/var/log/pods/") and read_only for path, read_only in mounts.items())
+    assert {mount["name"] for mount in sidecar["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
