@@ -102,7 +102,7 @@ def _components(matrix: csr_matrix, seed: int) -> tuple[NDArray[np.float64], flo
 def _choose(points: NDArray[np.float64], seed: int) -> tuple[int, tuple[tuple[int, float, float], ...]]:
     """The k of the best silhouette, the smallest on ties, and the curve."""
     n = len(np.unique(points.round(9), axis=0))
-    most = min(CLUSTERS_MAX, n - 1)
+    most = min(CLUSTERS_MAX, n // 2)  # clusters of single templates would say nothing
     if most < 2:
         return 1, ()
     grid = sorted({min(most, round(2 * 1.45**step)) for step in range(11)})

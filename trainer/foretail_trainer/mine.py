@@ -12,11 +12,12 @@ from foretail.lint import digit_blind
 from foretail.patterns import Matcher
 from foretail.schema import Format, KeyRule, Pattern, Patterns
 from foretail_trainer import identity, types
+from foretail_trainer.align import aligned
 from foretail_trainer.cluster import Clusters, cluster
 from foretail_trainer.masks import Masks
 from foretail_trainer.settle import Settling, Type, trial
-from foretail_trainer.skeletons import EXAMPLES_MAX, Key, Skeletons
-from foretail_trainer.slots import Grouping, neighbours
+from foretail_trainer.skeletons import EXAMPLES_MAX, Key, Skeleton, Skeletons
+from foretail_trainer.slots import Grouping, Template, neighbours
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +37,7 @@ class Mined:
     Attributes:
         patterns: by rank.
         examples: per type_id, up to EXAMPLES_MAX raw lines.
-        clusters: of the mined templates. cluster_of: row of each type_id in `clusters` (edits have none).
+        clusters: of the first templates. cluster_of: row of each type_id in `clusters` (edits have none).
         near: pairs of type_ids whose templates differ in one word.
         singletons: type_ids with one line. errors: type_ids whose lines are error-level or say so.
         lines, dropped: training lines, and those of them left as type 0 by the limits on messages and types.
@@ -76,14 +77,18 @@ def mine(
     if not skeletons.lines:
         raise ConfigError("The log has no lines; name a log with normal lines.")
     notes: list[str] = []
-    settled, homes, matcher = _settled(skeletons)
-    kept = _capped(settled, types_max, notes)
+    items, place = skeletons.folded()
+    templates = Grouping(item.key for item in items).run()
     if progress:
         progress("templates", skeletons.lines)
-    clusters = cluster([one.key for one in kept], seed=seed)
+    clusters = cluster([one.key for one in templates], seed=seed)
+    row = {one.key: number for number, one in enumerate(templates)}
     if progress:
         progress("clusters", skeletons.lines)
-    patterns = _numbered(kept, clusters)
+    templates = aligned(templates, clusters.labels.tolist())
+    settled, homes, matcher = _settled(skeletons, items, place, templates)
+    kept = _capped(settled, types_max, notes)
+    patterns = _numbered(kept, [int(clusters.labels[row[one.key]]) for one in kept])
     edited = types.applied(patterns, edits, notes)
     if [one.regex for one in edited] != [one.regex for one in matcher.patterns]:
         matcher = Matcher(edited, Format(), KeyRule())
@@ -92,7 +97,7 @@ def mine(
     counted = _counted(edited, index, skeletons, base)
     if not all(digit_blind(pattern.regex) for pattern in edited):
         counted = _recounted(counted, source, format, notes)
-    return _mined(counted, index, skeletons, kept, clusters, matcher, notes)
+    return _mined(counted, index, skeletons, kept, clusters, row, matcher, notes)
 
 
 def read_skeletons(
@@ -117,11 +122,11 @@ def read_skeletons(
     return skeletons
 
 
-def _settled(skeletons: Skeletons) -> tuple[list[Type], list[Key], Matcher]:
+def _settled(
+    skeletons: Skeletons, items: Sequence[Skeleton], place: Sequence[int], templates: Sequence[Template]
+) -> tuple[list[Type], list[Key], Matcher]:
     """The types in order of trial, the key of the type of each of the messages, and the matcher that agrees."""
-    items, place = skeletons.folded()
     by_key = {item.key: item for item in items}
-    templates = Grouping(by_key).run()
     template = {key: one.key for one in templates for key in one.members}
     homes = [template[items[place[known.item]].key] for known in skeletons.known()]
     made = {one.key: Type.of(one, [by_key[key] for key in one.members]) for one in templates}
@@ -144,9 +149,8 @@ def _capped(order: list[Type], types_max: int, notes: list[str]) -> list[Type]:
     return [one for one in order if id(one) not in dropped]
 
 
-def _numbered(kept: Sequence[Type], clusters: Clusters) -> list[Pattern]:
+def _numbered(kept: Sequence[Type], labels: Sequence[int]) -> list[Pattern]:
     """Patterns with display numbers: clusters from 1 by lines, types in a cluster from 1 by lines; ids by template."""
-    labels = clusters.labels.tolist()
     weight: Counter[int] = Counter()
     for one, label in zip(kept, labels, strict=True):
         weight[label] += one.count
@@ -246,6 +250,7 @@ def _mined(
     skeletons: Skeletons,
     kept: Sequence[Type],
     clusters: Clusters,
+    row: dict[Key, int],
     matcher: Matcher,
     notes: list[str],
 ) -> Mined:
@@ -265,7 +270,7 @@ def _mined(
         patterns=tuple(patterns),
         examples={type_id: tuple(lines) for type_id, lines in examples.items()},
         clusters=clusters,
-        cluster_of={type_id: row for row, type_id in enumerate(ids) if type_id is not None},
+        cluster_of={type_id: row[one.key] for one, type_id in zip(kept, ids, strict=True) if type_id is not None},
         near=tuple((a, b) for a, b in near if a is not None and b is not None and a != b),
         singletons=tuple(pattern.type_id for pattern in patterns if pattern.support == 1),
         errors=tuple(pattern.type_id for pattern in patterns if pattern.error),

@@ -25,7 +25,7 @@ Spans = tuple[tuple[int, int], ...]
 
 _PRIOR, _PER_DOUBLING = -2.25, 0.75
 _VALUE_SEEN, _ASSIGNED, _HOLDER, _ENCLOSED, _KNOWN = 1.5, 1.0, 1.5, 0.75, 1.5
-_FIRST, _NAMES = -1.5, -2.0
+_FIRST, _NAMES = -2.0, -2.0
 _CONTEXT = (-1.5, -0.5, 0.0, 0.15, 0.3)
 _CLOSING = {"(": ")", "[": "]", "{": "}", "<": ">", '"': '"', "'": "'"}
 _PART_TOKENS_MAX = 24
@@ -171,7 +171,7 @@ class Grouping:
             template = self.templates.pop(old)
             target = self.templates.setdefault(new, Template(new))
             for member, spans in template.members.items():
-                target.members[member] = _narrowed(spans, ranges)
+                target.members[member] = narrowed(spans, ranges)
 
     def _slots(self) -> bool:
         """One round of single slots; whether anything merged."""
@@ -302,7 +302,7 @@ class Grouping:
         )
 
 
-def _narrowed(spans: Spans, ranges: list[tuple[int, int]]) -> Spans:
+def narrowed(spans: Spans, ranges: list[tuple[int, int]]) -> Spans:
     """`spans` with each range of places made one place."""
     out: list[tuple[int, int]] = []
     place = 0
