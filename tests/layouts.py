@@ -143,6 +143,14 @@ LAYOUTS: dict[str, Callable[[Draw, str], str]] = {
     + f" {d.one('INFO', 'SEVERE')} [main] {d.one(*LOGGERS)} {t}",
     "hadoop": lambda d, t: d.at(f"{DATE} {TIME},{{ms:03}}") + f" {d.level()} {d.one(*LOGGERS)}: {t}",
     "erlang": lambda d, t: d.at(f"{DATE} {TIME}.{{ms:03}}") + f" [{d.one('info', 'error')}] <0.{d.below(999)}.0> {t}",
+    "cassandra": lambda d, t: f"{d.level():5} [{d.one('main', f'ReadStage-{d.below(9)}')}] "
+    + d.at(f"{DATE} {TIME},{{ms:03}}")
+    + f" {d.one('Daemon', 'Service')}.java:{d.below(900)} - {t}",
+    "ceph": lambda d, t: d.at(f"{DATE}T{TIME}.{{us:06}}+0000") + f" {d.random.getrandbits(48):012x} -1 {t}",
+    "jenkins": lambda d, t: d.at("{b} {d:02}, {Y} {H}:{M:02}:{S:02}") + f" {d.level()} {t}",
+    "minecraft": lambda d, t: d.at(f"[{TIME}]") + f" [{d.one('Server thread', 'Worker-3')}/{d.level()}]: {t}",
+    "heroku": lambda d, t: d.at(f"{DATE}T{TIME}.{{us:06}}+00:00") + f" {d.one('app', 'heroku')}[web.{d.below(3)}]: {t}",
+    "nagios": lambda d, t: d.at("[{e}]") + f" {t}",
     "pipes": lambda d, t: d.at(f"{DATE} {TIME}") + f" | {d.level():5} | {d.one(*LOGGERS)} | {t}",
     "loguru": lambda d, t: d.at(f"{DATE} {TIME}.{{ms:03}}") + f" | {d.level():8} | app.web:handle:{d.below(300)} - {t}",
     "tracing": lambda d, t: d.at(f"{DATE}T{TIME}.{{us:06}}Z") + f" {d.level():>5} {d.one('app::web', 'app::db')}: {t}",

@@ -8,6 +8,7 @@ up like that.
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from foretail.errors import ConfigError
@@ -30,8 +31,9 @@ DIVERSE_MIN = 3
 ELEMENTS_MAX = 14
 LINE_BYTES = 1024
 
-_WORD = r"(?:[^\s\[\]|]+|\|)"
+_WORD = r"(?:[^\s\[\]|]+|\||\[[^\[\]\n]*\])"
 _LEVEL = rf"(?i:{LEVELS}|NOTE|SYSTEM|LOG|DETAIL|HINT|STATEMENT|WARNUNG)"
+_ONLY_LEVEL = re.compile(rf"[\[(<]?{_LEVEL}[\])>]?:?")
 _APART = r",?(?:\s++|$|(?=[\[|:(-])|(?<=\|))"
 _NESTED = r"\[[^\[\]\n]*(?:\[[^\[\]\n]*\][^\[\]\n]*)*\]"
 
@@ -62,7 +64,7 @@ _COLUMNS = (
     _Column("level", rf"(?P<{{name}}>{_LEVEL}):?(?=[\s,|/>-])", words_max=5),
     _Column("level", rf"[\[(<](?P<{{name}}>{_LEVEL})\s*+[\])>]:?", words_max=2),
     _Column("level", r"(?P<{name}>[VDIWEFNCT])(?=[\s/|,\]])"),
-    _Column("number", r"#?(?P<{name}>\dx[0-9a-fA-F]+|-?\d+)(?=[\s|,\]-])"),
+    _Column("number", r"#?(?P<{name}>\dx[0-9a-fA-F]+|-?\d+|[0-9a-f]{8,16})(?=[\s|,\]-])"),
     _Column("bracket", rf"(?P<{{name}}>{_NESTED}):?", words_max=1),
     _Column("bracket", r"(?P<{name}>\([^()\n]*\))(?=[\s:|-])"),
     _Column("bracket", r"(?P<{name}><[^<>\s]*>)(?=[\s:|-])"),
@@ -156,7 +158,7 @@ class _Peel:
         return False
 
     def _try(self, column: _Column, words: int, need: float) -> bool:
-        name, fields = self._name(column.kind), [self._name("field", offset) for offset in range(words)]
+        name, fields = self._name(column.kind), self._fields(column, words)
         before = [rf"(?P<{field}>{_WORD})\s++" for field in fields]
         own = column.regex.replace("{name}", name)
         regex = f"(?>{''.join(before)}{own}){_APART}"
@@ -190,6 +192,17 @@ class _Peel:
         self.kinds += ["field"] * words + [column.kind]
         return True
 
+    def _fields(self, column: _Column, words: int) -> list[str]:
+        """Names for words before an anchor; one that only ever is a level is the level."""
+        fields = [self._name("field", offset) for offset in range(words)]
+        if words and column.kind != "level" and "level" not in "".join(self.pieces):
+            columns = zip(*(rest.split()[:words] for rest in self.rests if len(rest.split()) >= words), strict=True)
+            for place, values in enumerate(columns):
+                if sum(_ONLY_LEVEL.fullmatch(value) is not None for value in values) >= SHARE * len(values):
+                    fields[place] = "level"
+                    break
+        return fields
+
     @staticmethod
     def _headerlike(matches: Sequence[re.Match[str]], field: str) -> bool:
         """Whether a column of words before an anchor is few words, or names of things rather than of a message."""
@@ -212,8 +225,9 @@ class _Peel:
         base = {
             "number": "pid", "bracket": "thread", "tag": "component", "padded": "component", "date": "date",
         }.get(kind, kind)  # fmt: skip
-        taken = len(re.findall(rf"\(\?P<{base}\d*>", "".join(self.pieces))) + offset
-        return base if taken == 0 else f"{base}{taken + 1}"
+        taken = set(re.findall(r"\(\?P<(\w+)>", "".join(self.pieces)))
+        free = (f"{base}{number}" if number > 1 else base for number in range(1, 100))
+        return next(islice((name for name in free if name not in taken), offset, None))
 
     def result(self) -> Format | None:
         """The first column must be there; a line that lacks a later one has its message begin there."""

@@ -42,6 +42,11 @@ LAYOUTS: tuple[Layout, ...] = (
         rf"{_DAY} {_B} +\d\d? {_T}(?: [A-Z]{{3,4}})? \d{{4}}",
     ),
     Layout(
+        "java",
+        rf"{_MONTH} +(?P<d>\d{{1,2}}), (?P<Y>\d{{4}}),? {_CLOCK}(?: (?P<p>[AP]M))?{_ZONE}",
+        rf"{_B} +\d\d?, \d{{4}},? {_T}(?: [AP]M)?",
+    ),
+    Layout(
         "clf",
         rf"(?P<d>\d{{1,2}})[/ -]{_MONTH}[/ -](?P<Y>\d{{4}})[: ]{_CLOCK}{_ZONE}",
         rf"\d\d?[/ -]{_B}[/ -]\d{{4}}[: ]{_T}{_Z}",
