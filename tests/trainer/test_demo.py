@@ -76,7 +76,7 @@ def test_the_table_shows_hostile_lines_as_text():
     out = io.StringIO()
     console = Console(file=out, width=160, force_terminal=True, color_system=None)
     console.print(tables.faults(result))
-    console.print(tables.figures(result, Load(1.0, 70.0, 10), 2.0, Path("/x/bundle"), 3.0))
+    console.print(tables.figures(result, Load(1.0, 70.0, 10), 2.0, 9.0, Path("/x/bundle"), 3.0))
     console.print(tables.incidents([Arrival(2.0, incident)]))
     text = out.getvalue()
     assert r"[red]boo[/] \x1b[31m" in text

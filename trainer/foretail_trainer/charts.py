@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
+    from numpy.typing import NDArray
 
 INK, FAINT, FIRST, SECOND, ALERT = "#010101", "#020202", "#030303", "#040404", "#050505"
 HUES = tuple(f"#06060{i}" for i in range(8))
@@ -74,6 +75,9 @@ def cluster_map(x: Sequence[float], y: Sequence[float], cluster: Sequence[int]) 
     with rc_context(STYLE):
         figure, axes = _axes("first SVD axis", "second SVD axis")
         points, names = np.column_stack([x, y]).astype(float), np.asarray(cluster)
+        points = np.arcsinh((points - np.median(points, axis=0)) / _spread(points))  # one outlier must not squeeze all
+        axes.set_xticks([])
+        axes.set_yticks([])
         shown = np.unique(np.linspace(0, len(points) - 1, min(POINTS_MAX, len(points))).astype(int))
         colours = [HUES[int(name) % len(HUES)] for name in names[shown]]
         axes.scatter(points[shown, 0], points[shown, 1], s=16, c=colours, alpha=0.75, linewidths=0)
@@ -156,6 +160,12 @@ def _axes(across: str, up: str, *, height: float = 3.1) -> tuple[Figure, Axes]:
     axes.set_xlabel(_plain(across))
     axes.set_ylabel(_plain(up))
     return figure, axes
+
+
+def _spread(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Median distance from the median on each axis, or 1 where all points are one."""
+    spread = np.median(np.abs(points - np.median(points, axis=0)), axis=0)
+    return np.where(spread > 0, spread, 1.0)
 
 
 def _plain(text: str) -> str:

@@ -129,6 +129,18 @@ class Companion:
                 self.notices.append(str(record.get("summary", "")))
 
 
+def seconds_at_rest(bundle: Path, log: Path) -> float:
+    """How long `foretail score` takes for a log, its start included."""
+    began = time.monotonic()
+    subprocess.run(  # noqa: S603  our own program
+        [sys.executable, "-m", "foretail", "score", "--bundle", str(bundle), str(log)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
+    return time.monotonic() - began
+
+
 def configuration(folder: Path, log: Path, bundle: Path, socket: str) -> str:
     """agent.toml of the demo: all its state in `folder`, nothing observed, nothing held back."""
     return f"""\

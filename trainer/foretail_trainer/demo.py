@@ -20,7 +20,7 @@ from foretail import logs
 from foretail.cli import guarded
 from foretail.errors import ConfigError
 from foretail_trainer import tables
-from foretail_trainer.companion import Companion
+from foretail_trainer.companion import Companion, seconds_at_rest
 from foretail_trainer.findings import visible
 from foretail_trainer.tally import CAUGHT_MIN, FALSE_MAX, tally
 from foretail_trainer.workload import Workload, plans
@@ -103,7 +103,8 @@ def _service(folder: Path, show: Show, console: Console) -> int:
     _say(console, "3/3", f"The agent tails the live log while {len(plans(0, 1))} faults are injected")
     result, load, seconds = _live(folder, bundle, show, console)
     console.print(tables.faults(result))
-    console.print(tables.figures(result, load, seconds, bundle, time.monotonic() - began))
+    at_rest = lines / seconds_at_rest(bundle, history)
+    console.print(tables.figures(result, load, seconds, at_rest, bundle, time.monotonic() - began))
     if not result.holds:
         console.print(
             f"[bold red]The demo must catch {CAUGHT_MIN:.0%} of the faults with at most {FALSE_MAX:g} false incident "

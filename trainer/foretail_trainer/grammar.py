@@ -80,69 +80,75 @@ DELAY_S_MAX = 2.4
 """Longest pause inside a healthy request."""
 
 
-def _chunks(rng: random.Random, step: str, retry: str, share: float) -> Iterator[str]:
-    """One to six chunks, small objects being common, each perhaps after one or two attempts that failed."""
-    for _ in range(min(6, 1 + int(rng.expovariate(1.0)))):
-        if rng.random() < share:
-            yield from [retry] * (1 if rng.random() < 0.8 else RETRIES_NORMAL_MAX)
-        yield step
+def _chunks(rng: random.Random, step: str) -> list[str]:
+    """One to four chunks, small objects being common."""
+    return [step] * min(4, 1 + int(rng.expovariate(1.0)))
 
 
-def _upload(rng: random.Random) -> Iterator[str]:
+def _tried(rng: random.Random, steps: list[str], retry: str) -> list[str]:
+    """The steps with one or two failed attempts before one of them."""
+    at = rng.randrange(len(steps))
+    return steps[:at] + [retry] * (1 if rng.random() < 0.7 else RETRIES_NORMAL_MAX) + steps[at:]
+
+
+def _upload(rng: random.Random, turn: float) -> Iterator[str]:
     yield from ("put.accepted", "auth.granted")
-    if rng.random() < 0.04:
+    if turn < 0.05:
         yield "quota.near"
     yield "placement.chosen"
-    yield from _chunks(rng, "chunk.stored", "write.timeout", 0.03)
+    chunks = _chunks(rng, "chunk.stored")
+    yield from _tried(rng, chunks, "write.timeout") if 0.05 <= turn < 0.12 else chunks
     yield from ("checksum.verified", "metadata.committed", "put.completed")
 
 
-def _download(rng: random.Random) -> Iterator[str]:
+def _download(rng: random.Random, turn: float) -> Iterator[str]:
     yield from ("get.accepted", "auth.granted")
-    if rng.random() < 0.65:
+    if turn < 0.65:
         yield "cache.hit"
     else:
         yield "cache.miss"
-        yield from _chunks(rng, "chunk.read", "read.timeout", 0.03)
-    if rng.random() < 0.02:
+        chunks = _chunks(rng, "chunk.read")
+        yield from _tried(rng, chunks, "read.timeout") if turn > 0.97 else chunks
+    if turn < 0.03:
         yield "client.gone"
     else:
         yield from ("body.sent", "get.completed")
 
 
-def _delete(rng: random.Random) -> Iterator[str]:
+def _delete(rng: random.Random, _turn: float) -> Iterator[str]:
     yield from ("delete.accepted", "auth.granted", "tombstone.written")
-    yield from _chunks(rng, "chunk.freed", "chunk.freed", 0.0)
+    yield from _chunks(rng, "chunk.freed")
     yield from ("metadata.committed", "delete.completed")
 
 
-def _replicate(rng: random.Random) -> Iterator[str]:
+def _replicate(rng: random.Random, turn: float) -> Iterator[str]:
     yield "replica.scheduled"
-    if rng.random() < 0.08:
-        yield from ["lease.busy"] * rng.randint(1, RETRIES_NORMAL_MAX)
-    yield "lease.acquired"
-    yield from _chunks(rng, "chunk.copied", "write.timeout", 0.02)
+    yield from _tried(rng, ["lease.acquired"], "lease.busy") if turn < 0.15 else ["lease.acquired"]
+    yield from _chunks(rng, "chunk.copied")
     yield from ("checksum.verified", "lease.released", "replica.completed")
 
 
-def _scrub(rng: random.Random) -> Iterator[str]:
+def _scrub(rng: random.Random, turn: float) -> Iterator[str]:
     yield "scrub.started"
-    for _ in range(min(8, 3 + int(rng.expovariate(1.0)))):
-        yield "group.scanned"
-        if rng.random() < 0.03:
-            yield "group.repaired"
+    groups = ["group.scanned", "group.scanned", *_chunks(rng, "group.scanned")]
+    if turn < 0.2:
+        groups.insert(rng.randrange(1, len(groups)), "group.repaired")
+    yield from groups
     yield "scrub.finished"
 
 
-GRAMMARS: dict[str, tuple[float, Callable[[random.Random], Iterator[str]]]] = {
+GRAMMARS: dict[str, tuple[float, Callable[[random.Random, float], Iterator[str]]]] = {
     "upload": (0.30, _upload),
-    "download": (0.46, _download),
+    "download": (0.42, _download),
     "delete": (0.13, _delete),
-    "replicate": (0.08, _replicate),
-    "scrub": (0.03, _scrub),
+    "replicate": (0.10, _replicate),
+    "scrub": (0.05, _scrub),
 }
-"""Each kind of request: its share, and the steps it takes. No branch is a toss-up: a model that rounds its weights
-to eight bits could not agree with itself on which side comes next."""
+"""Each kind of request: its share, and the steps it takes, given a number from 0 to 1 that decides its unusual turn.
+
+No branch is a toss-up: a model that rounds its weights to eight bits could not agree with itself on which side comes
+next. No request has two unusual turns at once: such a pair is as rare in an hour of history as a fault.
+"""
 
 CHATTER = (
     (0.70, ("heartbeat",)),

@@ -41,17 +41,26 @@ def faults(result: Tally) -> Table:
     return table
 
 
-def figures(result: Tally, load: Load, seconds: float, bundle: Path, total_s: float) -> Table:
-    """The figures of a run on the demo's own service; `seconds` of them live."""
+def figures(result: Tally, load: Load, seconds: float, at_rest: float, bundle: Path, total_s: float) -> Table:
+    """The figures of a run on the demo's own service.
+
+    Args:
+        result: of the live part.
+        load: of the agent in the live part, which took `seconds`.
+        seconds: as above.
+        at_rest: lines a second of `foretail score` on the history.
+        bundle: directory.
+        total_s: all that the demo took.
+    """
     table = Table(show_header=False, box=None)
     caught = f"{result.caught} of {len(result.outcomes)}"
-    table.add_row(
-        "caught", f"[bold]{caught}[/]" + (f" ({result.again} incidents more about these)" * bool(result.again))
-    )
+    again = f" ({result.again} incidents more about these)" if result.again else ""
+    table.add_row("caught", f"[bold]{caught}[/]{again}")
     table.add_row(
         "false incidents", f"{len(result.false)} in {result.lines:,} lines: {result.false_rate:.2f} per 10,000"
     )
     speed(table, load, seconds)
+    table.add_row("", f"{at_rest:,.0f} lines/s at rest: `foretail score` on the history, its start included")
     table.add_row("report", f"[bold]{report(bundle)}[/]")
     table.add_row("bundle", str(bundle))
     table.add_row("time", f"{total_s:.0f} s")
@@ -59,9 +68,9 @@ def figures(result: Tally, load: Load, seconds: float, bundle: Path, total_s: fl
 
 
 def speed(table: Table, load: Load, seconds: float) -> None:
-    """Lines a second and memory, as rows; `seconds` the agent had for its lines."""
-    possible = f", {load.lines / load.cpu_s:,.0f} per second of CPU time" if load.cpu_s > 0 else ""
-    table.add_row("lines/s", f"{load.lines / max(1e-9, seconds):,.0f} read{possible}")
+    """Lines a second, processor and memory, as rows; `seconds` the agent had for its lines."""
+    busy = load.cpu_s / max(1e-9, seconds)
+    table.add_row("lines/s", f"{load.lines / max(1e-9, seconds):,.0f} tailed, with {busy:.0%} of a core")
     table.add_row("memory", f"{load.resident_mb:.0f} MB resident")
 
 

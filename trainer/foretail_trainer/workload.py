@@ -215,7 +215,7 @@ class Workload:
     def _steps(rng: random.Random, kind: str | None = None) -> tuple[str, list[str]]:
         if kind is None:
             kind = rng.choices(list(GRAMMARS), [share for share, _ in GRAMMARS.values()])[0]
-        return kind, list(GRAMMARS[kind][1](rng))
+        return kind, list(GRAMMARS[kind][1](rng, rng.random()))
 
     def _arrive(self, time: float) -> None:
         self._push(time, _Request(self._rng, self._steps(self._rng)[1]), "step")
@@ -232,7 +232,7 @@ class Workload:
             request = _Request(self._rng, [plan.step], key=False)
             request.shows, request.detail = 0, f"{plan.step} out of the blue"
         else:
-            tries = (bend(self._steps(self._rng, plan.request)[1], plan) for _ in range(1000))
+            tries = (bend(self._steps(self._rng, plan.request)[1], plan) for _ in range(10_000))
             steps, shows, detail = next(bent for bent in tries if bent is not None)
             request = _Request(self._rng, steps)
             request.shows, request.detail = shows, detail
