@@ -5,7 +5,7 @@ import pytest
 
 from foretail.errors import ConfigError
 from foretail_trainer.export import distributions
-from foretail_trainer.network import Shape, Weights, build, check, initial, keras_model
+from foretail_trainer.network import Shape, Weights, build, check, initial, keras_model, on_grid
 
 pytestmark = pytest.mark.trainer
 
@@ -48,6 +48,21 @@ def test_folding_changes_nothing(shape):
     logits = keras_model(weights)(window).numpy()
     expected = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     assert np.abs(expected - distributions(weights, window)).max() < 1e-4
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda s: f"{s.cell}{s.layers}")
+def test_matrices_come_to_lie_on_the_grid_of_int8(shape):
+    """Recurrent and upper kernels and the head take 255 values at most, near their old ones; all else stays."""
+    weights = scattered(shape._replace(units=24, vocabulary=60))
+    rounded = on_grid(weights)
+    assert len(rounded.arrays) == len(weights.arrays)
+    for i, (old, new) in enumerate(zip(weights.arrays, rounded.arrays, strict=True)):
+        if i in {0, 1} or min(old.shape) < 24 or old.ndim == 1:
+            assert (old == new).all()
+        else:
+            step = np.abs(old).max() / 127
+            assert np.abs(new / step - np.rint(new / step)).max() < 1e-3
+            assert np.abs(old - new).max() <= step / 2 + 1e-6
 
 
 def test_initial_weights_depend_on_the_seed_alone():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from foretail.errors import ConfigError
-from foretail_trainer.network import Shape, Weights, check, fold, initial, logits, tensorflow
+from foretail_trainer.network import Shape, Weights, check, fold, initial, logits, on_grid, tensorflow
 from foretail_trainer.windows import Columns, Sessions, Windows, unknowing, windows
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def fit(
     machine.theta = best_theta
     if plan.finish and len(held.target):
         _finish(machine, _join(train, held), plan, rng)
-    return Fitted(Weights(shape, machine.arrays()), tuple(curve), float(best))
+    return Fitted(on_grid(Weights(shape, machine.arrays())), tuple(curve), float(best))
 
 
 def fit_many(
