@@ -14,8 +14,13 @@ that what is rarer than 1 in m lines is as strange as what is rarer than 1 in n 
               length   = -log2 p of its number of events, at most cap; only where there is no table of counts
               x = max(sequence, end) + novelty + counts + length
 
-Agreement counts because bits add: two detectors at half the threshold each are as strange as one that reaches it.
-A unit's x is never below that of one of its lines, so that one threshold t spends one budget for both.
+    both      x is at least t * b / sure, b the surprise in bits, before any cap, of a line or an end
+
+The last line is for logs that the network predicts well: where no normal event came near `sure` bits, one that does is
+an alert by itself, however few sessions there were to learn from (`sure` lies on the tail of what normal ones showed,
+so it is out of reach where the network is often surprised). Agreement counts because bits add: two detectors at half
+the threshold each are as strange as one that reaches it. A unit's x is never below that of one of its lines, so that
+one threshold t spends one budget for both.
 
 What a session must remember for this (columns of `sessions`): n events; the greatest surprise `top` of its events of
 known type, in bits; `novel` events; the vector of type counts at its end; and the surprise of END after its last C
@@ -68,8 +73,8 @@ class Surprise:
     """The calibrated scale of a bundle.
 
     Args:
-        calibration: threshold, tail, `weights` (`cap`, `line_cap` and `novelty`, bits) and `terms` (tails of `long` and
-            `short`: log2 of a session's events, and its negative; given only where there is no table of counts).
+        calibration: threshold, tail, `weights` (`cap`, `line_cap`, `novelty` and `sure`, bits) and `terms` (tails
+            of `long` and `short`: log2 of a session's events, and its negative; given only without a table of counts).
         counts: the table of normal vectors.
     """
 
@@ -79,6 +84,7 @@ class Surprise:
         self.cap = calibration.weights.get("cap", math.log2(calibration.units + 1))
         self.line_cap = max(calibration.weights.get("line_cap", self.cap), self.cap)
         self.novelty = calibration.weights.get("novelty", self.cap)
+        self.sure = calibration.weights.get("sure", math.inf)
         self._tail = calibration.tail
         self.blocks = calibration.unit == "block"
         self._long, self._short = calibration.terms.get("long"), calibration.terms.get("short")
@@ -106,7 +112,8 @@ class Surprise:
         """
         sequence = np.where(unknown, 0.0, self._sequence(bits))
         novelty = self._novelty(sequence, unknown, rare | unknown)
-        return Scores(sequence + novelty, {"sequence": sequence, "novelty": novelty})
+        x = np.maximum(sequence + novelty, np.where(unknown, 0.0, self._alone(bits)))
+        return Scores(x, {"sequence": sequence, "novelty": novelty})
 
     def units(
         self,
@@ -165,7 +172,8 @@ class Surprise:
         most = np.maximum(sequence, last)
         novelty = self._novelty(most, unknown, novel)
         far = np.minimum(distance, 2 * self.cap)
-        x = most + novelty + far + length
+        alone = self._alone(np.maximum(top, np.where(ended, end, 0.0)))
+        x = np.maximum(most + novelty + far + length, alone)
         terms = {"sequence": sequence, "end": last, "novelty": novelty, "counts": far, "length": length}
         return Scores(x, terms)
 
@@ -185,6 +193,11 @@ class Surprise:
     def _sequence(self, bits: NDArray[np.float64]) -> NDArray[np.float64]:
         """Bits of a line as bits of the unit that holds it."""
         return np.maximum(np.minimum(bits, self.line_cap) - (self.line_cap - self.cap), 0.0)
+
+    def _alone(self, bits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """X of an event by the network's surprise alone: the threshold at `sure` bits."""
+        x: NDArray[np.float64] = self.threshold * bits / self.sure
+        return x
 
     def _novelty(
         self, known: NDArray[np.float64], unknown: NDArray[np.bool_], novel: NDArray[np.bool_]

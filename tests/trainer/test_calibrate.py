@@ -11,7 +11,7 @@ from trainer.bigrams import V, fitter, service, timed, untimed
 from foretail.errors import ConfigError
 from foretail.schema import UNKNOWN
 from foretail.surprise import Surprise
-from foretail_trainer.calibrate import ALPHA_MAX, BIT, Budget, calibrate
+from foretail_trainer.calibrate import ALPHA_MAX, BIT, EXTRAPOLATION_MAX, Budget, calibrate
 from foretail_trainer.crossfit import cross_fit, deal, fold_model, restricted, score
 from foretail_trainer.evaluate import judge
 from foretail_trainer.sequences import plain, sessions
@@ -72,12 +72,12 @@ def test_the_threshold_is_the_order_statistic():
 
 def test_beyond_the_data_the_tail_halves_with_every_bit():
     """Half the rate costs one bit more."""
-    found = untimed(service(300, odd=[[4, 3], [6, 5], [5], [3]]))
+    found = untimed(service(800, odd=[[4, 3], [6, 5], [5], [3]] * 4))
     held = cross_fit(found, deal(found), fitter, window=4, vocabulary=V)
-    some, half = (calibrate(found, held, vocabulary=V, budget=Budget(rate=a)).calibration for a in (1e-9, 5e-10))
+    some, half = (calibrate(found, held, vocabulary=V, budget=Budget(rate=a)).calibration for a in (5e-4, 2.5e-4))
     assert some.extrapolated
     assert half.threshold - some.threshold == pytest.approx(1.0, abs=1e-5)
-    assert Surprise(some, calibrated(found).counts).p(some.threshold) == pytest.approx(1e-9, rel=1e-3)
+    assert Surprise(some, calibrated(found).counts).p(some.threshold) == pytest.approx(5e-4, rel=1e-3)
     assert pytest.approx(1 / math.log(2)) == BIT
 
 
@@ -99,12 +99,30 @@ def test_repeats_of_one_cause_are_one_alert():
     assert calibrated(timed(burst), rate).calibration.threshold < calibrated(timed(many), rate).calibration.threshold
 
 
+def test_no_rate_is_promised_far_beyond_what_the_log_can_certify():
+    """A rate ten times lower than 1 / (n + 1) at most; the manifest holds the rate that is promised, not the wish."""
+    found = untimed(service(300, odd=[[4, 3], [6, 5]]))
+    made = calibrated(found, Budget(rate=1e-9))
+    assert made.calibration.alpha == pytest.approx(made.certified / EXTRAPOLATION_MAX)
+
+
+def test_what_the_network_is_sure_of_is_an_alert_however_few_sessions_there_were():
+    """In a log that is well predicted, an event far more surprising than any normal one reaches the threshold."""
+    found = untimed(service(300))
+    made = calibrated(found, Budget(rate=1e-9))
+    surprise = Surprise(made.calibration, made.counts)
+    bits = np.array([made.held.top.max(), 30.0])
+    none = np.zeros(2, np.bool_)
+    assert (surprise.lines(bits, unknown=none, rare=none).x >= surprise.threshold).tolist() == [False, True]
+    assert made.held.top.max() < surprise.sure < 30
+
+
 def test_a_budget_by_the_week_uses_the_units_a_day():
-    """One alert a week and host at 8,640 sessions a day of two hosts."""
-    made = calibrated(timed(service(1000)), Budget(hosts=2))
+    """Twenty alerts a week and host at 8,640 sessions a day of two hosts."""
+    made = calibrated(timed(service(1000)), Budget(per_week=20.0, hosts=2))
     per_day = made.calibration.units_per_day
     assert per_day == pytest.approx(1001 / (11_000 / 86_400) / 2, rel=1e-2)
-    assert made.calibration.alpha == pytest.approx(1 / (7 * per_day))
+    assert made.calibration.alpha == pytest.approx(20 / (7 * per_day))
     assert made.calibration.extrapolated
 
 

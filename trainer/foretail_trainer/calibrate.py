@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from msgspec.structs import replace
 
 from foretail.counts import Counts
 from foretail.errors import ConfigError
@@ -36,6 +37,10 @@ ALERTS_PER_WEEK = 1.0
 BASE_RANK = 10
 """The extrapolated tail begins at this alert from the top."""
 BIT = 1 / math.log(2)
+EXTRAPOLATION_MAX = 10
+"""No rate is promised that is more than ten times lower than the lowest that the log can certify."""
+SURE_SHARE = 0.1
+"""Of the budget, for what the network alone is sure of."""
 LEVELS = 64
 LENGTHS_MIN = 100
 """Ended sessions without which nothing is said of length."""
@@ -124,7 +129,7 @@ def calibrate(sessions: Sessions, held: Held, *, vocabulary: int, budget: Budget
     timed = len(sessions.times) > 0
     budget = budget or Budget()
     per_day = n / max(sessions.span_s / 86_400, 1e-9) / budget.hosts if timed and sessions.span_s else 0.0
-    alpha = budget.alpha(per_day)
+    alpha = max(budget.alpha(per_day), 1 / (EXTRAPOLATION_MAX * (n + 1)))
     cap, line_cap = math.log2(n + 1), math.log2(lines + 1)
     novel = held.novel > 0
     new = len(set(zip(held.fold[novel], held.strange[novel], strict=True))) if timed else held.weight[novel].sum()
@@ -141,6 +146,8 @@ def calibrate(sessions: Sessions, held: Held, *, vocabulary: int, budget: Budget
     floor = min(-math.log2(alpha), cap)
     threshold = max(threshold, floor)
     weights |= _alone(held, scores, surprise, causes, n, alpha, timed=timed)
+    weights["sure"] = round(_sure(held, causes, n, alpha, timed=timed), 6)
+    scores = held.combined(Surprise(replace(draft, threshold=threshold, weights=weights), Counts.empty(vocabulary)))
     blocks = _blocks(sessions, held, causes, scores.x >= threshold, alpha, timed=timed)
     calibration = Calibration(
         alpha=alpha,
@@ -185,6 +192,24 @@ def _alone(
         alerts, per = _alerts(bits, held.weight, causes) if timed else (bits, held.weight)
         found[f"alone_{name}"] = round(max(_threshold(alerts, per, n, alpha)[0], _LEAST), 6)
     return found
+
+
+def _sure(held: Held, causes: list[tuple[object, ...]], n: int, alpha: float, *, timed: bool) -> float:
+    """Bits of one event or end that are an alert by themselves: a tenth of the budget, on the tail as it was seen.
+
+    The tail begins at the tenth highest alert and falls as those above it do, but never faster than e-fold in a bit:
+    ten scores do not show more than that.
+    """
+    bits = np.maximum(held.top, np.where(held.ended, held.end, 0.0))
+    alerts, per = _alerts(bits, held.weight, causes) if timed else (bits, held.weight)
+    order = np.argsort(-alerts, kind="stable")
+    falling, above = alerts[order], np.cumsum(per[order])
+    rank = max(1, min(BASE_RANK, int(per[alerts > 0].sum())))
+    place = int(np.searchsorted(above, rank, "left"))
+    base = float(falling[place])
+    excess = max(float(np.mean(falling[: place + 1] - base)), 1.0)
+    rate = max(alpha * SURE_SHARE, 1 / (EXTRAPOLATION_MAX * (n + 1)))
+    return base + excess * max(math.log(rank / (n + 1) / rate), 0.0)
 
 
 def _causes(sessions: Sessions, held: Held, scores: Scores) -> list[tuple[object, ...]]:

@@ -243,6 +243,7 @@ def _model(learned: Learned, stages: Stages) -> None:
         )
         budget = calibrate.Budget(options.rate, options.per_week, learned.hosts)
         learned.calibrated = calibrate.calibrate(sessions, held, vocabulary=vocabulary, budget=budget)
+        _say_what_is_promised(learned, budget)
     with stages.stage("model", options.plan.steps) as progress:
         at = 0
 
@@ -260,6 +261,19 @@ def _model(learned: Learned, stages: Stages) -> None:
         b1, b64 = export.export(weights, 1), export.export(weights, 64)
         learned.agreement = export.gate(b1, b64, weights, judge, (threshold,))
         learned.models = {"sequence.b1.tflite": b1, "sequence.b64.tflite": b64}
+
+
+def _say_what_is_promised(learned: Learned, budget: calibrate.Budget) -> None:
+    """A note when the log is too short for the rate that was asked for."""
+    assert learned.calibrated is not None  # noqa: S101 - our own bug
+    found = learned.calibrated.calibration
+    asked = budget.alpha(found.units_per_day)
+    if found.alpha > asked * 1.01:
+        week = f" ({found.alpha * found.units_per_day * 7:.2g} a week and host)" if found.units_per_day else ""
+        learned.notes.append(
+            f"{asked:.2g} false alerts a {found.unit} were asked for; {found.units:,} {found.unit}s of training data "
+            f"support no less than {found.alpha:.2g}{week}: train on a longer log for fewer"
+        )
 
 
 def model_of(learned: Learned) -> SequenceModel | None:
