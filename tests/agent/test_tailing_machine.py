@@ -34,6 +34,7 @@ class Tailing(RuleBasedStateMachine):
         self.root = Path(tempfile.mkdtemp(dir=MEMORY))
         (self.root / "logs" / "data").mkdir(parents=True)
         self.events = []
+        self.lost: dict[Life, int] = {}  # as the warnings say
         structlog.configure(processors=[self._collect])
         banner = b"" if descriptors_max < 512 else banner  # of a closed file no more than the banner may be known
         self.directory = LogDirectory(self.root / "logs", banner)
@@ -49,6 +50,9 @@ class Tailing(RuleBasedStateMachine):
 
     def _collect(self, _logger, _method, event):
         self.events.append(event)
+        if event.get("lost_bytes"):
+            life = self.agent.lives[event["source"]]
+            self.lost[life] = max(self.lost.get(life, 0), event["lost_bytes"])
         raise structlog.DropEvent
 
     @property
@@ -262,21 +266,20 @@ class Tailing(RuleBasedStateMachine):
             shutil.rmtree(self.root)
 
     def check(self):
-        lost = {}
-        for event in self.events:
-            if event.get("lost_bytes"):
-                life = self.agent.lives[event["source"]]
-                lost[life] = max(lost.get(life, 0), event["lost_bytes"])
         for life, delivered in self.agent.read_whole():
             missing = set(life.lines()) - set(delivered)
             if self.scarce:  # removed files may have been closed: then their bytes are counted
-                assert sum(len(line) for _, line in missing) <= lost.get(life, 0), (life.name, missing, self.events)
+                assert sum(len(line) for _, line in missing) <= self.lost.get(life, 0), (
+                    life.name,
+                    missing,
+                    self.events,
+                )
                 assert len(set(delivered)) == len(delivered), (life.name, delivered)
                 assert all(life.content[at : at + len(line)] == line for at, line in delivered), life.name
             else:
                 assert life.lines() == sorted(delivered), (life.name, life.lines(), sorted(delivered), self.events)
         if not self.scarce:
-            assert {life: count for life, count in self.expected.items() if count} == lost
+            assert {life: count for life, count in self.expected.items() if count} == self.lost
 
 
 Tailing.TestCase.settings = settings(
