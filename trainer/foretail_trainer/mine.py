@@ -14,10 +14,11 @@ from foretail.schema import Format, KeyRule, Pattern, Patterns
 from foretail_trainer import identity, types
 from foretail_trainer.align import aligned
 from foretail_trainer.cluster import Clusters, cluster
-from foretail_trainer.masks import Masks
+from foretail_trainer.masks import EMPTY, VALUE, Masks
 from foretail_trainer.settle import Settling, Type, trial
 from foretail_trainer.skeletons import EXAMPLES_MAX, Key, Skeleton, Skeletons
 from foretail_trainer.slots import Grouping, Template, neighbours
+from foretail_trainer.templates import ANY
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,8 +87,8 @@ def mine(
     if progress:
         progress("clusters", skeletons.lines)
     templates = aligned(templates, clusters.labels.tolist())
-    settled, homes, matcher = _settled(skeletons, items, place, templates)
-    kept = _capped(settled, types_max, notes)
+    templates = _capped(templates, {item.key: item.count for item in items}, types_max, notes)
+    kept, homes, matcher = _settled(skeletons, items, place, templates)
     patterns = _numbered(kept, [int(clusters.labels[row[one.key]]) for one in kept])
     edited = types.applied(patterns, edits, notes)
     if [one.regex for one in edited] != [one.regex for one in matcher.patterns]:
@@ -124,29 +125,31 @@ def read_skeletons(
 
 def _settled(
     skeletons: Skeletons, items: Sequence[Skeleton], place: Sequence[int], templates: Sequence[Template]
-) -> tuple[list[Type], list[Key], Matcher]:
-    """The types in order of trial, the key of the type of each of the messages, and the matcher that agrees."""
+) -> tuple[list[Type], list[Key | None], Matcher]:
+    """The types in order of trial, the key of each message's type (None: over the cap), the matcher that agrees."""
     by_key = {item.key: item for item in items}
     template = {key: one.key for one in templates for key in one.members}
-    homes = [template[items[place[known.item]].key] for known in skeletons.known()]
+    homes = [template.get(items[place[known.item]].key) for known in skeletons.known()]
     made = {one.key: Type.of(one, [by_key[key] for key in one.members]) for one in templates}
     settling = Settling(made, skeletons.messages(), homes)
     order, matcher = settling.run()
     return order, settling.homes, matcher
 
 
-def _capped(order: list[Type], types_max: int, notes: list[str]) -> list[Type]:
-    """The types with the most lines, in order of trial."""
-    if len(order) <= types_max:
-        return order
-    fallen = sorted(order, key=lambda one: (-one.count, one.drawn.template))[types_max:]
+def _capped(templates: list[Template], counts: dict[Key, int], types_max: int, notes: list[str]) -> list[Template]:
+    """The templates with the most lines."""
+    if len(templates) <= types_max:
+        return templates
+    lines = {one.key: sum(counts[key] for key in one.members) for one in templates}
+    order = sorted(templates, key=lambda one: (-lines[one.key], one.key))
+    fallen = order[types_max:]
+    shown = "".join(fallen[0].key).replace(VALUE, ANY).replace(EMPTY, "")
     notes.append(
-        f"{len(order)} types exceed the limit of {types_max}: {len(fallen)} types with at most {fallen[0].count} lines"
-        f" each ({sum(one.count for one in fallen)} lines in all, such as {fallen[0].drawn.template[:100]!r}) are left"
-        " as type 0; raise the limit or add masks with --types FILE."
+        f"{len(templates)} types exceed the limit of {types_max}: {len(fallen)} types with at most"
+        f" {lines[fallen[0].key]} lines each ({sum(lines[one.key] for one in fallen)} lines in all, such as"
+        f" {shown[:100]!r}) are left as type 0; raise the limit or add masks with --types FILE."
     )
-    dropped = {id(one) for one in fallen}
-    return [one for one in order if id(one) not in dropped]
+    return order[:types_max]
 
 
 def _numbered(kept: Sequence[Type], labels: Sequence[int]) -> list[Pattern]:
@@ -169,7 +172,11 @@ def _numbered(kept: Sequence[Type], labels: Sequence[int]) -> list[Pattern]:
 
 
 def _check(
-    edited: Sequence[Pattern], patterns: Sequence[Pattern], index: NDArray[np.int32], keys: list[Key], homes: list[Key]
+    edited: Sequence[Pattern],
+    patterns: Sequence[Pattern],
+    index: NDArray[np.int32],
+    keys: list[Key],
+    homes: list[Key | None],
 ) -> None:
     """ConfigError if a message of a type that was not edited gets another one than it was mined into."""
     edited_ids = {pattern.type_id: place for place, pattern in enumerate(edited)}
@@ -180,7 +187,7 @@ def _check(
     }
     own = {place for place, pattern in enumerate(edited) if pattern.regex not in {one.regex for one in patterns}}
     for key, got in zip(homes, index.tolist(), strict=True):
-        want = same.get(key)
+        want = None if key is None else same.get(key)
         if want is not None and got != want and got not in own:
             raise ConfigError(
                 f"After the edits of the types file, lines of {edited[want].template[:200]!r} match another type;"

@@ -66,10 +66,10 @@ class Settling:
     A message that an earlier pattern takes moves its type before that one; if each would take messages of the other,
     both are narrowed to the bytes seen; if that does not part them, the messages belong to the type that takes them.
 
-    `homes` holds for each of `messages` the key of its type; it is updated.
+    `homes` holds for each of `messages` the key of its type, None if it has none; it is updated.
     """
 
-    def __init__(self, types: dict[Key, Type], messages: Sequence[bytes], homes: list[Key]) -> None:
+    def __init__(self, types: dict[Key, Type], messages: Sequence[bytes], homes: list[Key | None]) -> None:
         self.types = types
         self.homes = homes
         self._messages = messages
@@ -86,6 +86,8 @@ class Settling:
             index = matcher.match(self._messages).index.tolist()
             taken: defaultdict[tuple[Key, Key], list[int]] = defaultdict(list)
             for place, (want, got) in enumerate(zip(self.homes, index, strict=True)):
+                if want is None:
+                    continue
                 if got < 0:
                     shown = self.types[want].drawn.template[:200]
                     raise ConfigError(

@@ -261,13 +261,9 @@ def _regex(parts: Sequence[_Part], i: int, strict: bool) -> str:
     if most <= 1:
         return f"({one}{repeat})"
     least = max(least, 1)
-    if most > _WIDE_WORDS:
-        more = rf"(?:\s{one}*)*"
-    elif least == most:
+    if least == most <= _WIDE_WORDS:
         return "(" + r"\s+".join([one + "+"] * least) + ")" + ("?" if part.optional else "")
-    else:
-        more = rf"(?:\s+{one}+){{{least - 1},{most - 1}}}"
-    return f"({one}+{more})" + ("?" if part.optional else "")
+    return rf"({one}+(?:\s{one}*)*)" + ("?" if part.optional else "")
 
 
 def _class(seen: Seen, after: str, strict: bool) -> str:
