@@ -153,6 +153,7 @@ class Stream:
         return {
             "digest": self.bundle.digest,
             "types": [pattern.type_id for pattern in self.bundle.patterns],
+            "cut": self._cut(),
             "sessions": self.sessions.snapshot(),
             "incidents": self.teller.incidents.snapshot(),
             "sources": self._sources,
@@ -161,15 +162,30 @@ class Stream:
         }
 
     def restore(self, state: Any) -> None:
-        """Take what `snapshot` gave under the same bundle."""
-        if state["digest"] != self.bundle.digest:
-            raise ConfigError(f"the saved state is of another bundle than {self.bundle.path}; use `adopt`")
+        """Take what `snapshot` gave. Under another bundle histories carry over by type_id (DESIGN §7).
+
+        Types that the new bundle lacks become unknown. Where it cuts the log into sessions in another way (key, header,
+        window), all sessions are dropped and counted; new ones begin partial.
+        """
         self._sources = {number: (source, path) for number, (source, path) in state["sources"].items()}
         self._sources_made = max(self._sources, default=-1) + 1
         self._now = state["now"]
         self.teller.totals = msgspec.convert(state["totals"], Totals)
-        self.sessions.restore(state["sessions"])
         self.teller.incidents.restore(state["incidents"])
+        if state["digest"] == self.bundle.digest:
+            self.sessions.restore(state["sessions"])
+        elif state["cut"] == self._cut():
+            self.sessions.restore(state["sessions"])
+            known = {pattern.type_id: model_id for model_id, pattern in enumerate(self.bundle.patterns, FIRST)}
+            moved = [*range(FIRST), *(known.get(type_id, UNKNOWN) for type_id in state["types"])]
+            self.sessions.slots.translate(np.array(moved, np.int16), FIRST + len(self.bundle.patterns))
+        else:
+            self.teller.totals.sessions_dropped += len(state["sessions"]["keys"])
+
+    def _cut(self) -> list[Any]:
+        """What decides which lines make a session and what is kept of it."""
+        manifest, rules = self.bundle.manifest, self.sessions.rules
+        return [msgspec.to_builtins(manifest.key), manifest.format.header, rules.window, rules.endless]
 
     # -- the one path --------------------------------------------------------------------------------------------
 

@@ -66,6 +66,7 @@ class Totals(msgspec.Struct):
     observed: int = 0
     muted: int = 0
     drifts: int = 0
+    sessions_dropped: int = 0
     by_detector: dict[str, int] = {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from foretail import bundle as bundles
 from foretail.columns import Columns
 from foretail.lines import Batch, Source
+from foretail.schema import KeyRule
 from foretail.stream import Stream
 from foretail.telling import Options
 
@@ -132,3 +134,39 @@ def test_sources_that_no_session_began_in_are_forgotten(sources):
         source = Source(f"{number:024x}", "forward://x", whole=False)
         work.feed(batch(number % 900, number % 900 + 1, source))
     assert len(work.snapshot()["sources"]) < 2000
+
+
+def renumbered():
+    """The golden bundle with its types in another order of model ids: one type is gone."""
+    patterns = [pattern for pattern in BUNDLE.patterns if not pattern.template.startswith("heartbeat")][::-1]
+    patterns = [msgspec.structs.replace(pattern, rank=rank) for rank, pattern in enumerate(patterns)]
+    return dataclasses.replace(BUNDLE, patterns=tuple(patterns), digest="another")
+
+
+def test_histories_carry_over_to_another_bundle_by_type():
+    """Each live session keeps its recent events under their new numbers; nothing is dropped."""
+    old = stream(emit="incidents")
+    old.feed(batch(0, 200))
+    new = Stream(renumbered(), Options("s", machine="m"))
+    new.restore(msgspec.msgpack.decode(msgspec.msgpack.encode(old.snapshot())))
+    assert len(new.sessions) == len(old.sessions) > 0
+
+    def histories(work):
+        names = ["", "", "", *(pattern.type_id for pattern in work.bundle.patterns)]
+        slots = work.sessions.slots
+        return {slots.names[s]: [names[i] for i in slots.columns["recent"][s]] for s in slots.all().tolist()}
+
+    gone = {pattern.type_id for pattern in BUNDLE.patterns} - {p.type_id for p in new.bundle.patterns}
+    expected = {key: ["" if name in gone else name for name in row] for key, row in histories(old).items()}
+    assert histories(new) == expected
+
+
+def test_sessions_cut_by_another_key_are_dropped_and_counted():
+    """A bundle with another key cannot go on with the sessions of the old one."""
+    old = stream(emit="incidents")
+    old.feed(batch(0, 200))
+    manifest = msgspec.structs.replace(BUNDLE.manifest, key=KeyRule(kind="search", regex=r"worker-\d+"))
+    new = Stream(dataclasses.replace(BUNDLE, manifest=manifest, digest="another"), Options("s"))
+    new.restore(old.snapshot())
+    assert len(new.sessions) == 0
+    assert new.teller.totals.sessions_dropped == len(old.sessions)
