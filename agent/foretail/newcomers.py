@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from foretail.handles import Plain, compressed, look, open_file
-from foretail.identity import Cursor, Match, compare, rotated, surely_rotated
+from foretail.identity import Cursor, Match, compare, family, rotated, surely_rotated
 from foretail.search import begins, line_start, name_of, real
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ class Newcomers:
         seen; they need not match the globs. Oldest first; each comes after the one before.
         """
         name = name_of(left.real_path or left.path)
+        name = family(name) if left.rotated else name
         found = []
         for path in folders.siblings(left.real_path or left.path):
             seen = look(path) if surely_rotated(name_of(path), name) else None
