@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 from typing import TYPE_CHECKING, Any, Self
@@ -37,12 +38,13 @@ class Bell:
 class Server:
     """Each connection runs the next script in a thread; the last script serves all further ones."""
 
-    def __init__(self, *scripts: Script, path: str | None = None) -> None:
+    def __init__(self, *scripts: Script, path: str | None = None, tls: ssl.SSLContext | None = None) -> None:
         self.bell = Bell()
         self.received: list[Any] = []
         self.connections = 0
         self.stopped = threading.Event()
         self._scripts = scripts
+        self._tls = tls
         self._listening = socket.socket(socket.AF_UNIX if path else socket.AF_INET)
         self._listening.bind(path or ("127.0.0.1", 0))
         self._listening.listen()
@@ -82,7 +84,11 @@ class Server:
 
     def _serve(self, script: Script, plug: socket.socket) -> None:
         with plug, contextlib.suppress(OSError, EOFError):
-            script(plug, self)
+            if self._tls is None:
+                script(plug, self)
+            else:
+                with self._tls.wrap_socket(plug, server_side=True) as secured:
+                    script(secured, self)
         self.bell()
 
 

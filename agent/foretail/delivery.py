@@ -225,8 +225,10 @@ class Delivery:
         while not self._abort.is_set():
             try:
                 self._writer.write(records)
-            except StreamError as error:
-                self._failed(str(error), attempt)
+            except Ended:
+                raise
+            except Exception as error:  # noqa: BLE001  a bug in a writer must be seen, not end delivery in silence
+                self._failed(str(error) if isinstance(error, StreamError) else repr(error), attempt)
                 cap = min(self._config.retry_max_s, self._config.retry_first_s * 2.0 ** min(attempt, 30))
                 self._abort.wait(random.random() * cap)  # noqa: S311  full jitter, no secret
                 attempt += 1

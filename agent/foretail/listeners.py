@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _READ_BYTES = 64 << 10
 _TICK_S = 1.0
 _ANSWERS_BYTES_MAX = 256 << 10
+_NIL = b"\xc0"  # the forward protocol's heartbeat
 
 
 def build(config: Config, wake: Callable[[], None], known: Iterable[str] = ()) -> list[Inlet]:
@@ -141,7 +142,7 @@ class Listener:
         self._poke.close()
 
     def take(self, connection: Connection, data: bytes) -> bool:
-        """Bytes of a peer (none = it has ended); False = close the connection."""
+        """Bytes of a peer (none = it has ended); False or StreamError = close the connection."""
         raise NotImplementedError
 
     def answer(self, ticket: int) -> None:
@@ -220,8 +221,17 @@ class Listener:
             except OSError:
                 data = b""
             connection.heard = time.monotonic()
-            if not self.take(connection, data) or not data:
+            if not self._taken(connection, data) or not data:
                 self._drop(connection)
+
+    def _taken(self, connection: Connection, data: bytes) -> bool:
+        try:
+            return self.take(connection, data)
+        except StreamError as error:
+            refused(self.name, connection.peer, "malformed", error)
+        except Exception as error:  # noqa: BLE001  one peer's bytes must not end the listener for all
+            refused(self.name, connection.peer, "failed", repr(error))
+        return False
 
     def _drop_silent(self) -> None:
         """Close peers that said nothing for long, and send on what waits for slow ones."""
@@ -245,14 +255,8 @@ class ForwardListener(Listener):
         """See Listener."""
         if connection.framer is None:
             connection.framer = forward.Framer(self._source.message_bytes_max)
-        try:
-            for frame in connection.framer.feed(data):
-                if frame != b"\xc0" and not self._chunk(connection, frame):  # nil is a heartbeat
-                    return False
-        except StreamError as error:
-            refused(self.name, connection.peer, "malformed", error)
-            return False
-        return True
+        frames = connection.framer.feed(data)
+        return all(frame == _NIL or self._chunk(connection, frame) for frame in frames)
 
     def answer(self, ticket: int) -> None:
         """See Listener."""

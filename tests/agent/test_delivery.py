@@ -1,15 +1,19 @@
 import os
+import ssl
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from loopback import Bell, Server, acknowledging, http, lines, reset, stall
 
 from foretail.config import FileSink, ForwardSink, HttpSink, StdoutSink, TcpSink, UnixSink
 from foretail.delivery import Delivery, pieces
+from foretail.errors import ConfigError
 from foretail.sinks import FileWriter, StdoutWriter, writer
 from foretail.telemetry import metrics
 
+TLS = Path(__file__).with_name("tls")
 FAST = {"retry_first_s": 0.01, "retry_max_s": 0.02, "timeout_s": 5.0}
 A, B, C = b'{"n":1}', b'{"n":2}', b'{"n":3}'
 
@@ -135,6 +139,56 @@ def test_a_peer_that_is_not_there_is_asked_again():
         assert running.bell.wait(lambda: running.sink.status()["failures"] > 2)
         assert running.sink.acknowledged() == 0
         assert running.sink.close(0) == 1
+
+
+def tls():
+    """A server's context with the certificate of this folder, for 127.0.0.1; it is its own authority."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "cert.pem", TLS / "key.pem")
+    return context
+
+
+def test_https_verifies_its_peer():
+    """A known certificate is taken, an unknown one is a failure that says so, unless verification is off."""
+    with Server(http(200), tls=tls()) as server:
+        url = f"https://{server.address}/"
+        with Running(HttpSink(url=url, ca=str(TLS / "cert.pem"), **FAST)) as running:
+            running.send([A])
+            assert running.done(1)
+        with Running(HttpSink(url=url, **FAST)) as running:
+            running.send([B])
+            assert running.bell.wait(lambda: "certificate refused: self-signed" in running.sink.status()["error"])
+        with Running(HttpSink(url=url, verify=False, **FAST)) as running:
+            running.send([C])
+            assert running.done(1)
+        assert [body for _, _, body in server.received] == [A + b"\n", C + b"\n"]
+
+
+def test_forward_and_lines_over_tls():
+    """Acknowledged chunks, and JSON lines, with a verified peer."""
+    known = {"tls": True, "ca": str(TLS / "cert.pem")}
+    with Server(acknowledging(same), tls=tls()) as server, Running(forward_sink(server, **known)) as running:
+        for number in (1, 2):
+            running.send([A])
+            assert running.done(number)
+        assert server.connections == 1
+    with Server(lines, tls=tls()) as server, Running(TcpSink(address=server.address, **FAST, **known)) as running:
+        running.send([A])
+        assert server.bell.wait(lambda: server.received == [A + b"\n"])
+
+
+def test_a_certificate_file_that_cannot_be_read_is_named():
+    """ConfigError at start, not a failure for ever."""
+    with pytest.raises(ConfigError, match="cannot load certificates from /nonexistent"):
+        writer(HttpSink(url="https://a/", ca="/nonexistent"))
+
+
+def test_a_bug_in_a_writer_is_a_failure_and_not_the_end():
+    """A record that a writer cannot take is retried and reported; the thread lives."""
+    with Server(acknowledging(same)) as server, Running(forward_sink(server)) as running:
+        running.send([b"no json"])
+        assert running.bell.wait(lambda: "malformed" in running.sink.status()["error"])
+        assert running.sink._thread.is_alive()
 
 
 def test_forward_waits_for_its_chunk():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -16,7 +17,13 @@ PACKAGES = {
 
 def root(name: str) -> Path | None:
     """The folder that holds the program and its libraries; None where Debian's packages are not to be had."""
-    folder = CACHE / name
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run side by side
+        return _unpacked(name, CACHE / name)
+
+
+def _unpacked(name: str, folder: Path) -> Path | None:
     if (folder / "complete").exists():
         return folder
     if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
