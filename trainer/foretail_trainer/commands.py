@@ -12,8 +12,12 @@ from rich.table import Table
 from foretail import bundle as bundles
 from foretail.errors import ConfigError
 from foretail_trainer import calibrate, learn, present, report
+from foretail_trainer import types as type_edits
+from foretail_trainer.findings import visible
 from foretail_trainer.fit import Plan
 from foretail_trainer.stages import Stages
+
+SUSPECTS = "suspects.jsonl"
 
 if TYPE_CHECKING:
     import argparse
@@ -56,23 +60,35 @@ def fit(options: argparse.Namespace) -> int:
         )
         with stages.stage("report"):
             page = report.write(present.report_data(learned), report_folder(options.out))
+            (report_folder(options.out) / SUSPECTS).write_bytes(present.suspects_file(learned))
     stages.console.print(closing(learned))
     for note in learned.notes:
         stages.console.print(f"note: {note}", highlight=False, markup=False)
+    if learned.suspects:
+        words = f"the {len(learned.suspects)} strangest sessions are in {SUSPECTS} beside the report (fit --exclude)"
+        stages.console.print(words, highlight=False)
     stages.console.print(f"bundle {options.out}, report {page}", highlight=False, markup=False)
     return 0
 
 
 def types(options: argparse.Namespace) -> int:
-    """`foretail-train types`: the message types of a bundle."""
+    """`foretail-train types`: the message types of a bundle, with examples where the report is at hand."""
     bundle = bundles.read(options.bundle)
-    total = max(1, sum(pattern.support for pattern in bundle.patterns))
-    table = Table("type", "type_id", "lines", "share", "template", box=None)
-    for pattern in sorted(bundle.patterns, key=lambda pattern: -pattern.support):
-        marks = " ".join(name for name in ("rare", "end", "error") if getattr(pattern, name))
-        shown = escape(pattern.template) + (f"  [dim]({marks})[/dim]" if marks else "")
-        table.add_row(pattern.type, pattern.type_id, f"{pattern.support:,}", f"{pattern.support / total:.2%}", shown)
+    folder = report_folder(options.bundle)
+    examples = {row.type_id: row.example for row in report.read(folder).types} if folder.exists() else {}
+    table = Table("type", "type_id", "lines", "share", "template, example", box=None)
+    for row in type_edits.table(bundle.patterns):
+        marks = " ".join(mark for mark, on in (("rare", row.rare), ("error", row.error)) if on)
+        shown = escape(visible(row.template)) + (f"  [dim]({marks})[/dim]" if marks else "")
+        shown += f" [bold]{escape(row.name)}[/bold]" if row.name else ""
+        if example := examples.get(row.type_id):
+            shown += f"\n[dim]{escape(example)}[/dim]"
+        table.add_row(row.type, row.type_id, f"{row.count:,}", f"{row.share:.2%}", shown)
     Console().print(table)
+    singletons = sum(pattern.support == 1 for pattern in bundle.patterns)
+    Console(stderr=True).print(
+        f"{len(bundle.patterns)} types, {singletons} with one line; edit them with fit --types FILE", highlight=False
+    )
     return 0
 
 

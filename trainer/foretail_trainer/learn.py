@@ -16,7 +16,19 @@ from foretail.formats import detect, parse_format
 from foretail.model import SequenceModel
 from foretail.patterns import Matcher
 from foretail.schema import FIRST, Format, KeyRule, Pattern, Patterns
-from foretail_trainer import calibrate, crossfit, export, keys, mine, pack, reading, sequences, training
+from foretail_trainer import (
+    calibrate,
+    crossfit,
+    export,
+    keys,
+    mine,
+    pack,
+    reading,
+    sequences,
+    suspects,
+    training,
+    types,
+)
 from foretail_trainer.fit import Plan
 from foretail_trainer.network import Shape
 
@@ -26,12 +38,12 @@ if TYPE_CHECKING:
     from foretail.bundle import Bundle
     from foretail_trainer.calibrate import Calibrated
     from foretail_trainer.export import Agreement
-    from foretail_trainer.findings import SuspectRow
     from foretail_trainer.fit import Epoch, Fitted
     from foretail_trainer.keys import Discovery
     from foretail_trainer.mine import Mined
     from foretail_trainer.sequences import Sessions
     from foretail_trainer.stages import Stages
+    from foretail_trainer.suspects import Suspect
     from foretail_trainer.windows import Windows
 
 DETECT_LINES = 5_000
@@ -105,7 +117,7 @@ class Learned:
     models: dict[str, bytes] = field(default_factory=dict)
     bundle: Bundle | None = None
     seconds: float = 0.0
-    suspects: list[SuspectRow] = field(default_factory=list)
+    suspects: list[Suspect] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -138,8 +150,10 @@ def _from_logs(options: Options, paths: Sequence[str], stages: Stages) -> Learne
     form = detect(sample[:DETECT_LINES]) if options.format == "auto" else parse_format(options.format)
     size = sum(Path(path).stat().st_size for path in paths)
     base = Patterns(1, bundles.read(options.base).patterns) if options.base else None
+    edits = types.read(options.types_file) if options.types_file else None
     with stages.stage("message types", size) as progress:
-        mined = mine.mine(reading.batches(paths, progress), form, seed=options.seed, base=base)
+        source = reading.Corpus(tuple(paths), progress)
+        mined = mine.mine(source, form, seed=options.seed, edits=edits, base=base)
     discovery = None
     if options.key == "auto":
         with stages.stage("session key"):
@@ -219,11 +233,10 @@ def _model(learned: Learned, stages: Stages) -> None:
     if options.cell not in {"lstm", "gru", "rnn"}:
         raise ConfigError(f"--cell {options.cell!r} is unknown; use lstm, gru or rnn")
     shape = Shape(options.cell, options.layers, options.units, options.window, vocabulary)  # type: ignore[arg-type]
-    excluded = pack.excluded(options.exclude)
-    if excluded and sessions.keys:
-        keep = np.array([key.decode("utf-8", "replace") not in excluded for key in sessions.keys])
-        learned.notes.append(f"{int((~keep).sum())} sessions were struck by --exclude")
-        sessions = learned.sessions = sessions.rows(keep)
+    if options.exclude:
+        sessions, gone = suspects.without(sessions, suspects.struck(options.exclude), vocabulary)
+        learned.sessions = sessions
+        learned.notes.append(f"{gone} sessions were struck by --exclude")
     with stages.stage("calibration", crossfit.FOLDS) as progress:
         done = 0
 
@@ -244,6 +257,8 @@ def _model(learned: Learned, stages: Stages) -> None:
         budget = calibrate.Budget(options.rate, options.per_week, learned.hosts)
         learned.calibrated = calibrate.calibrate(sessions, held, vocabulary=vocabulary, budget=budget)
         _say_what_is_promised(learned, budget)
+        names = ["(start)", "(end)", "(unknown)", *(pattern.template for pattern in learned.patterns)]
+        learned.suspects = suspects.suspects(sessions, learned.calibrated, names)
     with stages.stage("model", options.plan.steps) as progress:
         at = 0
 

@@ -13,7 +13,6 @@ import numpy as np
 
 from foretail import __version__, golden
 from foretail import bundle as bundles
-from foretail.errors import ConfigError
 from foretail.patterns import Matcher
 from foretail.schema import FIRST, SCHEMA, Manifest, Patterns, SequenceInfo, Training
 from foretail_trainer import learn
@@ -68,19 +67,6 @@ def type_id(template: str) -> str:
 def digest(data: bytes) -> str:
     """sha256 of training data, hex."""
     return hashlib.sha256(data).hexdigest()
-
-
-def excluded(path: str) -> set[str]:
-    """Session keys that `--exclude FILE` strikes: the `session` of each line of a suspects.jsonl."""
-    if not path:
-        return set()
-    try:
-        rows = [msgspec.json.decode(line) for line in Path(path).read_bytes().splitlines() if line.strip()]
-        return {str(row["session"]) for row in rows if "session" in row}
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (msgspec.DecodeError, TypeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no suspects.jsonl: one JSON object with a session a line") from error
 
 
 def _training(learned: Learned) -> Training:

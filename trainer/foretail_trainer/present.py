@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from foretail_trainer.findings import (
@@ -15,12 +16,14 @@ from foretail_trainer.findings import (
     KeyRow,
     Losses,
     ReportData,
+    SuspectRow,
     TypeRow,
     visible,
 )
 
 if TYPE_CHECKING:
     from foretail_trainer.learn import Learned
+    from foretail_trainer.suspects import Suspect
 
 SCORES_MAX = 5_000
 """Calibration scores that the report plots."""
@@ -64,7 +67,7 @@ def report_data(learned: Learned) -> ReportData:
         scores=_scores(learned),
         blocks=_blocks(learned),
         keys=_keys(learned),
-        suspects=tuple(learned.suspects),
+        suspects=tuple(_suspect(suspect) for suspect in learned.suspects),
         gate=_gate(learned),
         notes=tuple(learned.notes),
     )
@@ -151,6 +154,24 @@ def _keys(learned: Learned) -> tuple[KeyRow, ...]:
     if learned.discovery is None:
         return ()
     return tuple(learned.discovery.rows())
+
+
+def _suspect(suspect: Suspect) -> SuspectRow:
+    differences = [f"{n} fewer {name}" for name, n in suspect.missing.items()]
+    differences += [f"{n} more {name}" for name, n in suspect.extra.items()]
+    alike = f", {suspect.like} alike" if suspect.like > 1 else ""
+    return SuspectRow(
+        what=visible(f"{suspect.session}{alike}"),
+        bits=suspect.bits,
+        reason=visible("; ".join(differences[:4]) or suspect.reason),
+        example=visible(" → ".join(suspect.events[:12])),
+        time=suspect.time,
+    )
+
+
+def suspects_file(learned: Learned) -> bytes:
+    """`suspects.jsonl`: what `fit --exclude` takes once a person has removed the lines that were normal after all."""
+    return b"".join(msgspec.json.encode(suspect) + b"\n" for suspect in learned.suspects)
 
 
 def _gate(learned: Learned) -> tuple[GateRow, ...]:

@@ -69,11 +69,22 @@ def kept(paths: Sequence[str]) -> Iterator[list[str]]:
         yield [str(spool) if path == "-" else path for path in paths]
 
 
-def batches(paths: Sequence[str], progress: Callable[[int], None] | None = None) -> Iterator[list[bytes]]:
-    """The lines of all files, a batch a read."""
-    for host in logs.hosts(paths):
-        for batch in logs.batches(host.paths, "train", progress=progress):
-            yield batch.lines
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """The lines of all files, a batch a read, as often as it is iterated.
+
+    Attributes:
+        paths: of the logs.
+        progress: called with the bytes of each read.
+    """
+
+    paths: tuple[str, ...]
+    progress: Callable[[int], None] | None = None
+
+    def __iter__(self) -> Iterator[list[bytes]]:
+        for host in logs.hosts(self.paths):
+            for batch in logs.batches(host.paths, "train", progress=self.progress):
+                yield batch.lines
 
 
 def sample(paths: Sequence[str], lines: int) -> list[bytes]:
