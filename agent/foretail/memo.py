@@ -41,13 +41,20 @@ class Memo(Generic[Value]):
         """The value of the older generation, moved to the younger."""
         value = self._old.get(key)
         if value is not None:
-            self._store(key, value)
+            paused, self.paused = self.paused, False
+            self.put(key, value, self._cost(key, value))
+            self.paused = paused
         return value
 
-    def put(self, key: bytes, value: Value) -> None:
-        """Stores, unless paused."""
-        if not self.paused:
-            self._store(key, value)
+    def put(self, key: bytes, value: Value, size: int) -> None:
+        """Stores unless paused; `size`: estimated bytes of key and value."""
+        if self.paused or size > self._half_bytes:
+            return
+        if self._young_bytes + size > self._half_bytes or len(self._young) >= self._half_entries:
+            self._old, self._old_bytes = self._young, self._young_bytes
+            self._young, self._young_bytes = {}, 0
+        self._young[key] = value
+        self._young_bytes += size
 
     def count(self, lines: int, hits: int) -> None:
         """Told of each batch; decides on pausing."""
@@ -75,13 +82,3 @@ class Memo(Generic[Value]):
     def size(self) -> int:
         """Estimated bytes of both generations."""
         return self._young_bytes + self._old_bytes
-
-    def _store(self, key: bytes, value: Value) -> None:
-        size = self._cost(key, value)
-        if size > self._half_bytes:
-            return
-        if self._young_bytes + size > self._half_bytes or len(self._young) >= self._half_entries:
-            self._old, self._old_bytes = self._young, self._young_bytes
-            self._young, self._young_bytes = {}, 0
-        self._young[key] = value
-        self._young_bytes += size

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from foretail.schema import Format, KeyRule, Pattern
+    from foretail.trial import Match
 
 __all__ = ["MatchLimits", "MatchStats", "Matcher", "Typed"]
 
 _part: Callable[[bytes, slice], bytes] = bytes.__getitem__
 _ABSENT = slice(0, 0)
-_NO_GROUPS: dict[str, slice] = {}
 _COST, _COST_CAPTURE = 260, 100
 """Bytes of a memo entry beside its skeleton, and of each capture in it (measured by tests/bench/bench_match.py)."""
 
@@ -65,8 +65,10 @@ class Matcher:
         self._content = self._header.groups.get("content", -1) if self._header else -1
         if self._header is not None and self._content < 0:
             raise ConfigError("the header has no group 'content'; name the message part (?P<content>...)")
-        wanted = {"time", format.level, key.field}
-        self._wanted = [(name, n) for name, n in self._header.groups.items() if name in wanted] if self._header else []
+        groups = self._header.groups if self._header else {}
+        self._time = groups.get("time", 0)
+        self._level = groups.get(format.level or "", 0)
+        self._field = groups.get(key.field or "", 0) if key.kind == "field" else 0
         self._key = key
         self._key_rule = Rule(key.regex or "", "of the session key") if key.kind == "search" else None
         if key.kind == "field" and key.field not in format.fields:
@@ -143,7 +145,7 @@ class Matcher:
             self.stats.timeouts += 1
             return _lost(len(text)), False
         if common is not None and len(text) == len(skeleton):
-            self._memo.put(skeleton, common)
+            self._memo.put(skeleton, common, _cost(skeleton, common))
         return entry, False
 
     def _look(self, text: bytes, budget: Budget) -> tuple[Entry, Entry | None]:
@@ -151,11 +153,18 @@ class Matcher:
 
         Header, patterns, key; TimeoutError when `budget` is spent.
         """
-        groups, start, message = self._open(text, budget)
-        key = _ABSENT if self._key.kind == "none" else self._find_key(message, start, groups, budget)
-        time = groups.get("time", _ABSENT)
-        level = groups.get(self.format.level or "", _ABSENT)
-        error, number = self._level(text[level]) if level is not _ABSENT else (False, False)
+        match, start, message = self._open(text, budget)
+        key = time = level = _ABSENT
+        error = number = False
+        if match is not None:  # a group that took no part is at (-1, -1), an empty slice
+            time = _place(*match.span(self._time)) if self._time else _ABSENT
+            if self._level:
+                level = _place(*match.span(self._level))
+                error, number = self._severity(text[level])
+            if self._field:
+                key = _place(*match.span(self._field))
+        if self._key_rule is not None and self._key_rule.blind:
+            key = _key_place(self._key_rule.search(message, budget), start)
         place = _place(start, start + len(message))
         if self._memo.paused:
             found = self._trial.first(message, budget)
@@ -169,7 +178,7 @@ class Matcher:
         spans = entry[4] if later[0] is None else _shift(common[1], start)
         return entry, (common[0], key, time, error, spans, later, place, level)
 
-    def _level(self, text: bytes) -> tuple[bool, bool]:
+    def _severity(self, text: bytes) -> tuple[bool, bool]:
         """Whether a level is error or worse, and whether its digits say so (then each line is asked)."""
         known = self._levels.get(text)
         if known is None:
@@ -178,25 +187,17 @@ class Matcher:
                 self._levels[text] = known
         return known
 
-    def _open(self, text: bytes, budget: Budget) -> tuple[dict[str, slice], int, bytes]:
-        """Places of the header's groups, start of the message, and the message."""
+    def _open(self, text: bytes, budget: Budget) -> tuple[Match | None, int, bytes]:
+        """The header's match, start of the message, and the message."""
         header = self._header
         if header is None or self._decode is not None:
-            return _NO_GROUPS, 0, text.rstrip()
+            return None, 0, text.rstrip()
         quick = len(text) <= header.quick_bytes
         match = header.full(text) if quick else header.full(text, timeout=budget.left())
         if match is None:
-            return _NO_GROUPS, 0, text.rstrip()
-        groups = {name: _place(*match.span(number)) for name, number in self._wanted if match.start(number) >= 0}
+            return None, 0, text.rstrip()
         start, end = match.span(self._content)
-        return groups, max(start, 0), text[max(start, 0) : max(end, 0)].rstrip()
-
-    def _find_key(self, message: bytes, start: int, groups: dict[str, slice], budget: Budget) -> slice:
-        if self._key.kind == "field":
-            return groups.get(self._key.field or "", _ABSENT)
-        if self._key_rule is None or not self._key_rule.blind:
-            return _ABSENT
-        return _key_place(self._key_rule.search(message, budget), start)
+        return match, max(start, 0), text[max(start, 0) : max(end, 0)].rstrip()
 
     def _keys(
         self, texts: Sequence[bytes], entries: Sequence[Entry], records: list[Record] | None
@@ -232,7 +233,7 @@ class Matcher:
                 if found is None:  # this line is the first that gets past the patterns tried so far
                     resolved, common = self._look(text, self._budget)
                     if common is not None:
-                        self._memo.put(skeleton, common)
+                        self._memo.put(skeleton, common, _cost(skeleton, common))
                     return resolved
                 if found is not again:
                     index, spans = found[0], _shift(found[1], place.start)

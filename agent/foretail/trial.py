@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from time import thread_time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import regex
 
@@ -15,6 +15,7 @@ from foretail.syntax import WORD
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+Match: TypeAlias = "regex.Match[bytes]"
 Spans = tuple[tuple[int, int], ...]
 """Start and end of each capture, (-1, -1) for one that took no part."""
 

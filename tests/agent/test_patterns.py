@@ -182,14 +182,14 @@ def test_the_memo_is_bounded_in_entries_and_bytes() -> None:
     """Half goes with the older generation; what is in use stays."""
     memo: Memo[int] = Memo(10, 1000, lambda key, _: len(key))
     for number in range(100):
-        memo.put(b"%d" % number, number)
-        memo.put(b"hot", 1) if memo.get(b"hot") is None and memo.recall(b"hot") is None else None
+        memo.put(b"%d" % number, number, 2)
+        memo.put(b"hot", 1, 3) if memo.get(b"hot") is None and memo.recall(b"hot") is None else None
         assert memo.entries <= 10
     assert memo.get(b"hot") == 1 or memo.recall(b"hot") == 1
-    memo.put(b"x" * 400, 1)
-    memo.put(b"y" * 400, 2)
+    memo.put(b"x" * 400, 1, 400)
+    memo.put(b"y" * 400, 2, 400)
     assert memo.size <= 1000
-    memo.put(b"z" * 600, 3)
+    memo.put(b"z" * 600, 3, 600)
     assert memo.get(b"z" * 600) is None
 
 
@@ -200,13 +200,13 @@ def test_insertion_pauses_where_the_memo_is_useless_and_comes_back() -> None:
     assert not memo.paused
     memo.count(PAUSE_LINES, 0)
     assert memo.paused
-    memo.put(b"a", 1)
+    memo.put(b"a", 1, 1)
     assert memo.get(b"a") is None
     for _ in range(PAUSED_WINDOWS):
         assert memo.paused
         memo.count(PAUSE_LINES, 0)
     assert not memo.paused
-    memo.put(b"a", 1)
+    memo.put(b"a", 1, 1)
     assert memo.get(b"a") == 1
 
 

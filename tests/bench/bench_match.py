@@ -207,15 +207,16 @@ def dirt() -> dict[str, object]:
     rows, _ = many_types(300)
     rows.append(Pattern(2, 0, "f" * 16, "", r".* a .* b .*c", len(rows)))
     matcher = Matcher(rows, parse_format("rfc3164"), KeyRule("search", r"blk_-?\d+"))
-    worst = 0.0
+    worst = worst_wall = 0.0
     hostile = [b"a b " * 2_500_000, b" a " * 3_000_000, b"Jun  9 06:06:20 h a: " + b" a " * 20_000]
     for line in hostile + [draw.randbytes(draw.randrange(400)) for _ in range(100_000)]:
-        start = time.perf_counter()
+        start, wall = time.thread_time(), time.perf_counter()
         matcher.match([line])
-        worst = max(worst, time.perf_counter() - start)
+        worst = max(worst, time.thread_time() - start)
+        worst_wall = max(worst_wall, time.perf_counter() - wall)
     return {
         "name": "10 MB lines and 100,000 of random bytes", "lines": 100_003, "value": worst * 1000, "limit": 100.0,
-        "unit": "ms, worst line", "timeouts": matcher.stats.timeouts,
+        "unit": "ms CPU, worst line", "wall_ms": worst_wall * 1000, "timeouts": matcher.stats.timeouts,
     }  # fmt: skip
 
 
@@ -258,6 +259,7 @@ def main() -> int:
     rows = []
     # first, because the high-water mark of resident memory only rises
     rows.append(memory(DISTINCT // 10 if args.quick else DISTINCT))
+    rows += [misses(1000), with_uuids(100_000)]
     with tempfile.TemporaryDirectory() as folder:
         if args.data.exists():
             hdfs = unpacked(args.data / "hdfs_raw/hdfs.log.xz", Path(folder))
@@ -271,7 +273,7 @@ def main() -> int:
             )
         else:
             print(f"no data at {args.data}: the parts against Drain3 are skipped")
-    rows += [with_uuids(100_000), misses(1000), dirt(), property_test(200 if args.quick else 2000)]
+    rows += [dirt(), property_test(200 if args.quick else 2000)]
     show(rows)
     target = ROOT / "bench"
     target.mkdir(exist_ok=True)
