@@ -22,7 +22,7 @@ class Format(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         kind: `text` (header is a regex before, after or around the message), `json`, `cri`, `docker` or `logfmt`.
         name: the detected or given format for people, such as `rfc3164` or the `--format` text.
         header: regex over bytes with named groups; `content` is the message; empty: the whole line is the message.
-        time: strptime-like rule or a name that `foretail.formats` knows (`iso8601`, `rfc3164`, `epoch`, ...).
+        time: of JSON and logfmt records, the field of the stamp; of text, None (the header group `time` has the stamp).
         message: the field of the message in JSON and logfmt records.
         fields: header groups or record fields that can serve as key.
         level: the header group or record field of the severity, if any.
@@ -162,7 +162,8 @@ class SeriesInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A detector on rows of numbers at even steps: the columns of a CSV, or the features of a log's intervals.
 
     Its files are `NAME.b1.tflite`, `NAME.b64.tflite` (`window` float32 `[B, C, inputs]` to the last row as expected,
-    float32 `[B, F]`), `NAME.stats.npy` float64 `[6, F]` and `NAME.normal.npy` float32 `[4, n]`; NAME is `series` or
+    float32 `[B, F]`), `NAME.stats.npy` float64 `[2 + V, F]`, `NAME.normal.npy` float32 `[V, n]` and, from 3
+    features on, `NAME.mix.npy` float64 `[F, F]`; NAME is `series` or
     `volume` (see `foretail.series`).
 
     Attributes:
