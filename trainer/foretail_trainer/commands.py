@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from foretail import bundle as bundles
 from foretail.errors import ConfigError
-from foretail_trainer import calibrate, learn, present, report
+from foretail_trainer import calibrate, judging, learn, present, report
 from foretail_trainer import types as type_edits
 from foretail_trainer.findings import visible
 from foretail_trainer.fit import Plan
@@ -97,6 +99,34 @@ def render(options: argparse.Namespace) -> int:
     folder = report_folder(options.bundle)
     page = report.write(report.read(folder), folder)
     Console(stderr=True).print(str(page), highlight=False)
+    return 0
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """`foretail-train evaluate`: how well a bundle finds labelled anomalies, beside baselines."""
+    data = judging.run(options)
+    table = Table("detector", "precision", "recall", "F1", "95 %", "AP", "TP", "FP", "FN", "what it is", box=None)
+    for row in data.rows:
+        low_high = f"{row.f1_low:.3f}-{row.f1_high:.3f}" if row.f1_low is not None else ""
+        table.add_row(
+            f"[bold]{row.detector}[/bold]" if row.ours else row.detector,
+            f"{row.precision:.3f}",
+            f"{row.recall:.3f}",
+            f"{row.f1:.4f}",
+            low_high,
+            f"{row.ap:.3f}" if row.ap is not None else "",
+            f"{row.true_positives:,}",
+            f"{row.false_positives:,}",
+            f"{row.false_negatives:,}",
+            row.note,
+        )
+    console = Console(stderr=True)
+    console.print(table)
+    for note in data.notes:
+        console.print(note, highlight=False, markup=False)
+    sys.stdout.buffer.write(msgspec.json.encode(data) + b"\n")
+    if options.out:
+        console.print(str(report.write_evaluation(data, Path(options.out))), highlight=False, markup=False)
     return 0
 
 
