@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="foretail",
         description="Tells which line in a log should not have come next.",
-        epilog="Start with `foretail-train fit app.log --out bundle`, then `foretail backtest --bundle bundle app.log`.",
+        epilog="Start with `foretail-train fit app.log --out web`, then `foretail backtest --bundle web app.log`.",
     )
     top.add_argument("--version", action="version", version=f"foretail {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")

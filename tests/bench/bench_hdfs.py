@@ -65,8 +65,8 @@ def main() -> None:
                 "score_mb": run.resident_mb, "start_s": start.wall_s, "score_cpu_s": run.cpu_s,
             }  # fmt: skip
             rows.append(
-                [how, f"{f1(tp, fp, fn):.3f}", fp, fn, f"{fit.wall_s:.0f}", f"{untyped:.3%}", f"{len(raised)}/{len(late)}",
-                 key_found, f"{run.resident_mb:.0f}", f"{start.wall_s:.2f}"]
+                [how, f"{f1(tp, fp, fn):.3f}", fp, fn, f"{fit.wall_s:.0f}", f"{untyped:.3%}",
+                 f"{len(raised)}/{len(late)}", key_found, f"{run.resident_mb:.0f}", f"{start.wall_s:.2f}"]
             )  # fmt: skip
     head = ["format, key", "F1", "FP", "FN", "fit s", "untyped", "verdicts/blocks", "key", "score MB", "start s"]
     table(head, rows)
