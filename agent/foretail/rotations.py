@@ -103,10 +103,12 @@ class Rotations:
         return not intact
 
     def settle_renamed(self, tail: Tail, before: Cursor) -> None:
-        """Find the new name of a file in its folder, and what rotated after it unseen."""
+        """Find the new name of a file in its folder, or a copy if it is not open, and what rotated after it unseen."""
         path = self.at.folders.by_inode(tail.place, tail.real_path)
         if path is not None:
             self._followed.rename(tail, path)
+        elif tail.file is None:
+            self._move_to_copy(tail)
         self.take_in_missed(before)
 
     def settle_vanished(self, tail: Tail) -> None:
@@ -138,11 +140,7 @@ class Rotations:
     def truncated(self, tail: Tail) -> None:
         """Go on in a copy of what the file held, or count what was not read; read the file as a new source."""
         path, before = tail.path, tail.cursor()
-        copy = open_first(self.at.folders.siblings(tail.real_path), self._followed.places, tail.continued_by)
-        if copy is not None:
-            self._followed.move(tail, *copy, self.at.now)
-            self._turns.mark(tail)
-        else:
+        if not self._move_to_copy(tail):
             self._followed.counts.truncated(path, tail.id, tail.unread)
             self._finish(tail)
             if tail.unread:
@@ -151,6 +149,14 @@ class Rotations:
             self._followed.drop(tail)
         self.take_in_missed(before)
         self._begin_again(path)
+
+    def _move_to_copy(self, tail: Tail) -> bool:
+        """Go on in the rotated copy that holds what was read from the file, if there is one."""
+        copy = open_first(self.at.folders.siblings(tail.real_path), self._followed.places, tail.continued_by)
+        if copy is not None:
+            self._followed.move(tail, *copy, self.at.now)
+            self._turns.mark(tail)
+        return copy is not None
 
     def _begin_again(self, path: str) -> None:
         """Read a truncated file as a new source; if it cannot be opened now, the next listing finds it."""
