@@ -2,15 +2,16 @@
 
 Every term is in bits and speaks of a unit (a session, or a block of lines): 2^-bits is how seldom a normal unit holds
 such a thing. No term is more certain than the training data: n units of m lines in all can show that something is
-rarer than cap = log2(n + 1) and, of a line, line_cap = log2(m + 1). A unit has m/n chances to hold a rare line, so
-that what is rarer than 1 in m lines is as strange as what is rarer than 1 in n units:
+rarer than cap = log2(n + 1) and, of a line, line_cap = log2(m + 1); of what exceeds a cap only the logarithm counts
+(`soft`). A unit has m/n chances to hold a rare line, so that what is rarer than 1 in m lines is as strange as what is
+rarer than 1 in n units:
 
-    line      sequence = min(surprise of what came, line_cap) - (line_cap - cap), at least 0
+    line      sequence = soft(surprise of what came, line_cap) - (line_cap - cap), at least 0
                          (0 where the past is not known: the first events of partial sessions)
-              novelty  = rare type: N;  unknown type: N + cap - sequence        N = -log2(rate of units with novelties)
-              x = sequence + novelty
-    unit      sequence = the greatest of its lines', end = min(surprise of the end, cap), novelty as above
-              counts   = distance to the nearest normal session (`foretail.counts`), at most 2 cap
+              novelty  = rare type: N;  unknown type: N + what cap exceeds sequence by
+              x = sequence + novelty                                            N = -log2(rate of units with novelties)
+    unit      sequence = the greatest of its lines', end = soft(surprise of the end, cap), novelty as above
+              counts   = distance to the nearest normal session (`foretail.counts`), softly at most 2 cap
               length   = -log2 p of its number of events, at most cap; only where there is no table of counts
               x = max(sequence, end) + novelty + counts + length
 
@@ -168,10 +169,10 @@ class Surprise:
     ) -> Scores:
         """`units` with the distance and length bits known: what calibration shares with the agent."""
         sequence = self._sequence(top)
-        last = np.where(ended, np.minimum(end, self.cap), 0.0)
+        last = np.where(ended, soft(end, self.cap), 0.0)
         most = np.maximum(sequence, last)
         novelty = self._novelty(most, unknown, novel)
-        far = np.minimum(distance, 2 * self.cap)
+        far = soft(distance, 2 * self.cap)
         alone = self._alone(np.maximum(top, np.where(ended, end, 0.0)))
         x = np.maximum(most + novelty + far + length, alone)
         terms = {"sequence": sequence, "end": last, "novelty": novelty, "counts": far, "length": length}
@@ -192,7 +193,7 @@ class Surprise:
 
     def _sequence(self, bits: NDArray[np.float64]) -> NDArray[np.float64]:
         """Bits of a line as bits of the unit that holds it."""
-        return np.maximum(np.minimum(bits, self.line_cap) - (self.line_cap - self.cap), 0.0)
+        return np.maximum(soft(bits, self.line_cap) - (self.line_cap - self.cap), 0.0)
 
     def _alone(self, bits: NDArray[np.float64]) -> NDArray[np.float64]:
         """X of an event by the network's surprise alone: the threshold at `sure` bits."""
@@ -203,7 +204,13 @@ class Surprise:
         self, known: NDArray[np.float64], unknown: NDArray[np.bool_], novel: NDArray[np.bool_]
     ) -> NDArray[np.float64]:
         """A type never seen also takes the place of the most surprising event that is known."""
-        return np.where(novel, self.novelty, 0.0) + np.where(unknown, self.cap - known, 0.0)
+        return np.where(novel, self.novelty, 0.0) + np.where(unknown, np.maximum(self.cap - known, 0.0), 0.0)
+
+
+def soft(bits: NDArray[np.float64], cap: float) -> NDArray[np.float64]:
+    """Bits up to cap; of what exceeds it, its logarithm: order is kept, and nothing ends in one heap at the cap."""
+    beyond: NDArray[np.float64] = np.minimum(bits, cap) + np.log2(1.0 + np.maximum(bits - cap, 0.0))
+    return beyond
 
 
 def exceedance(tail: Tail, x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -44,7 +44,13 @@ def test_an_expected_line_says_nothing():
 def test_bits_of_a_line_count_as_bits_of_its_unit():
     """What is rarer than 1 in m lines is as strange as what is rarer than 1 in n units."""
     assert lines(12.0).x[0] == 8.0
-    assert lines(40.0).x[0] == 10.0
+    assert lines(14.0).x[0] == 10.0
+
+
+def test_of_what_exceeds_a_cap_its_logarithm_counts():
+    """Nothing ends in one heap at the cap: order is kept."""
+    assert lines(14.0 + 7.0).x[0] == 13.0
+    assert unit(end=10.0 + 3.0).x[0] == 12.0
 
 
 def test_a_type_never_seen_says_more_than_any_known_event():

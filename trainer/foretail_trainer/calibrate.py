@@ -186,7 +186,8 @@ def _alone(
 ) -> dict[str, float]:
     """The threshold each detector would have by itself, for the same rate: what `evaluate` compares at."""
     terms = scores.terms
-    most = np.where(held.unknown, surprise.cap, np.maximum(terms["sequence"], terms["end"]))
+    most = np.maximum(terms["sequence"], terms["end"])
+    most = np.where(held.unknown, np.maximum(most, surprise.cap), most)
     found = {}
     for name, bits in {**terms, "lstm": most}.items():
         alerts, per = _alerts(bits, held.weight, causes) if timed else (bits, held.weight)
@@ -249,18 +250,19 @@ def _alerts(
 def _threshold(x: NDArray[np.float64], weight: NDArray[np.int64], n: int, alpha: float) -> tuple[float, Tail, bool]:
     """Threshold, tail for p-values, and whether the threshold is extrapolated."""
     order = np.argsort(-x, kind="stable")
-    falling, above = x[order], np.cumsum(weight[order])  # above: units with at least this score
+    falling, above = x[order], np.cumsum(weight[order])
+    last = np.append(falling[1:] < falling[:-1], True)
+    levels, reached = falling[last], above[last]  # falling levels, and how many units reach each
     certified = n + 1 >= 1 / alpha
     rank = n + 1 - math.ceil((n + 1) * (1 - alpha) - 1e-9) if certified else min(BASE_RANK, n)
-    base = float(falling[np.searchsorted(above, rank, "left")])
-    ranks = np.unique(np.geomspace(rank, n, LEVELS).round().astype(np.int64))[::-1]
-    levels = falling[np.searchsorted(above, ranks, "left")]
-    first = np.append(True, levels[1:] > levels[:-1])
-    reached = above[np.searchsorted(-falling, -levels[first], "right") - 1]
-    tail = Tail(tuple(levels[first].tolist()), tuple((reached / (n + 1)).tolist()), BIT)
-    if certified:
-        return base, tail, False
-    return base + BIT * math.log(tail.p[-1] / alpha), tail, True
+    base = max(int(np.searchsorted(reached, rank, "right")) - 1, 0)  # of scores that tie across the rank, none counts
+    ranks = np.unique(np.geomspace(max(rank, 1), n, LEVELS).round().astype(np.int64))
+    chosen = np.unique(np.append(np.searchsorted(reached, ranks, "left"), base))
+    chosen = chosen[chosen >= base][::-1]
+    tail = Tail(tuple(levels[chosen].tolist()), tuple((reached[chosen] / (n + 1)).tolist()), BIT)
+    if certified and reached[base] <= rank:
+        return float(levels[base]), tail, False
+    return float(levels[base]) + BIT * max(math.log(tail.p[-1] / alpha), 0.0), tail, not certified
 
 
 def _lengths(held: Held) -> dict[str, Tail]:

@@ -59,7 +59,7 @@ class Judged:
             return self.scores.x
         if detector == "lstm":
             most = np.maximum(terms["sequence"], terms["end"])
-            return np.where(self.held.unknown, self.surprise.cap, most)
+            return np.where(self.held.unknown, np.maximum(most, self.surprise.cap), most)
         return terms[detector]
 
 
