@@ -19,7 +19,8 @@ from foretail.config import Config, FileSink, ForwardSink, HttpSink, StdoutSink,
 from foretail.delivery import Delivery, Ended, Outlet, Writer
 from foretail.errors import ConfigError, StreamError
 from foretail.peers import ForwardWriter, HttpWriter, LineWriter
-from foretail.spool import Spool, SpooledDelivery
+from foretail.spool import Spool
+from foretail.spooled import SpooledDelivery
 from foretail.telemetry import log
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from loopback import Bell, Server, http, stall
 from foretail.config import HttpSink
 from foretail.errors import ConfigError, StreamError
 from foretail.peers import HttpWriter
-from foretail.spool import Spool, SpooledDelivery
+from foretail.spool import Spool
+from foretail.spooled import SpooledDelivery
 from foretail.telemetry import metrics
 
 
