@@ -124,8 +124,16 @@ class SequenceModel:
 
     def distribution(self, window: NDArray[np.int32]) -> NDArray[np.float32]:
         """Log-probabilities in nats of every id after one window: int32 [C] -> float32 [V]."""
-        logits = self._single.logits(np.ascontiguousarray(window, np.int32).reshape(1, -1))
-        result: NDArray[np.float32] = (logits - _log_sum_exp(logits)[:, None])[0]
+        result: NDArray[np.float32] = self.distributions(np.asarray(window).reshape(1, -1))[0]
+        return result
+
+    def distributions(self, windows: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Log-probabilities in nats of every id after each window: int32 [n, C] -> float32 [n, V]."""
+        windows = np.ascontiguousarray(windows, np.int32)
+        result = np.empty((len(windows), self.vocabulary), np.float32)
+        for start in range(0, len(windows), BATCH):
+            logits = self._logits(windows[start : start + BATCH])
+            result[start : start + BATCH] = logits - _log_sum_exp(logits)[:, None]
         return result
 
     def _score(self, rows: NDArray[np.int16]) -> NDArray[np.float32]:

@@ -49,6 +49,13 @@ def test_batches_do_not_matter(rows):
         assert whole.tolist() == np.concatenate(parts).tolist()
 
 
+def test_distributions_are_those_of_single_windows(rows):
+    """Many windows at once have the log-probabilities of each alone, to the bit."""
+    windows, _ = rows
+    model = made()
+    assert (model.distributions(windows) == np.stack([model.distribution(w) for w in windows])).all()
+
+
 def test_memory_does_not_matter(rows):
     """With room for four rows the surprises are those with room for all; repeats are answered from memory."""
     windows, targets = rows

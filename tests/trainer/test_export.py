@@ -6,10 +6,10 @@ import pytest
 from foretail.errors import ConfigError
 from foretail.model import SequenceModel
 from foretail.ops import ALLOWED, operators
-from foretail_trainer.export import distributions, export, gate
+from foretail_trainer.export import distributions, export, gate, surprises
 from foretail_trainer.fit import Plan, fit_sessions
 from foretail_trainer.network import Shape, Weights, tensorflow
-from foretail_trainer.windows import columns, windows
+from foretail_trainer.windows import Windows, columns, windows
 
 pytestmark = pytest.mark.trainer
 
@@ -106,6 +106,20 @@ def test_the_gate_refuses_a_model_that_does_not_agree(made, held):
     spoiled = Weights(weights.shape, tuple(a + rng.normal(0, 0.5, a.shape).astype(np.float32) for a in weights.arrays))
     with pytest.raises(ConfigError, match=r"decides like the float model on \d"):
         gate(export(spoiled, 1), export(spoiled, 64), weights, held, (5.0,))
+
+
+def test_surprises_are_the_log_probabilities(made, held):
+    """`surprises` of the float network are what `distributions` say of the targets."""
+    weights = made[0]
+    truth = distributions(weights, held.window)
+    assert (surprises(weights, held.window, held.target) == -truth[np.arange(len(held.target)), held.target]).all()
+
+
+def test_the_gate_refuses_to_judge_by_nothing(made, held):
+    """Without a held-out window nothing is certified."""
+    weights, b1, b64 = made
+    with pytest.raises(ConfigError, match="held out"):
+        gate(b1, b64, weights, Windows(held.window[:0], held.target[:0], held.weight[:0]), (5.0,))
 
 
 def test_the_gate_refuses_a_large_file(made, held):

@@ -6,9 +6,9 @@ import pytest
 from foretail.errors import ConfigError
 from foretail.schema import END, UNKNOWN
 from foretail_trainer.export import distributions
-from foretail_trainer.fit import Plan, fit, fit_many, fit_sessions, loss, split
+from foretail_trainer.fit import Plan, _sample, fit, fit_many, fit_sessions, loss, split
 from foretail_trainer.network import Shape, initial
-from foretail_trainer.windows import columns, windows
+from foretail_trainer.windows import Windows, columns, windows
 
 pytestmark = pytest.mark.trainer
 
@@ -82,6 +82,19 @@ def test_patience_ends_training(sessions):
     assert len(done.curve) < 10
 
 
+def test_a_large_held_out_part_is_sampled_fairly():
+    """Of many held-out windows some stand for all: frequent ones are there with their share."""
+    rng = np.random.default_rng(6)
+    weight = np.append(np.ones(5000), 5000.0)
+    window = rng.integers(3, 8, (5001, 4)).astype(np.int32)
+    held = Windows(window, np.append(np.full(5000, 3), 7).astype(np.int32), weight)
+    some = _sample(held, np.random.default_rng(7), 1000)
+    assert 490 < len(some.target) < 510
+    assert some.weight[some.target == 7].sum() == pytest.approx(500, abs=1)
+    assert some.weight.sum() == 1000
+    assert _sample(held, np.random.default_rng(7), 6000) is held
+
+
 def test_progress_is_told(sessions):
     """The callback gets each point of the curve."""
     told = []
@@ -100,9 +113,11 @@ def test_fits_at_once_are_those_one_by_one(sessions):
         assert all((a == b).all() for a, b in zip(alone.weights.arrays, found.weights.arrays, strict=True))
 
 
-@pytest.mark.parametrize("plan", [Plan(steps=20, batch=32, smoothing=0.1), Plan(steps=20, batch=32, dropout=0.3)])
-@pytest.mark.parametrize("cell", ["gru", "rnn"])
-def test_smoothing_dropout_and_cells_train(sessions, plan, cell):
+@pytest.mark.parametrize(
+    ("cell", "plan"),
+    [("gru", Plan(steps=20, batch=32, smoothing=0.1)), ("rnn", Plan(steps=20, batch=32, dropout=0.3))],
+)
+def test_smoothing_dropout_and_cells_train(sessions, cell, plan):
     """Every cell trains with label smoothing and with dropout, the same each time."""
     shape = SMALL._replace(cell=cell, layers=2)
     one, same = (fit_sessions(sessions, shape, plan, seed=1) for _ in range(2))

@@ -5,7 +5,8 @@ import pytest
 
 from foretail.errors import ConfigError
 from foretail_trainer.export import distributions
-from foretail_trainer.network import Shape, Weights, build, check, initial, keras_model, on_grid
+from foretail_trainer.network import Shape, Weights, build, check, initial, keras_model
+from foretail_trainer.weights import carried, on_grid, read, write
 
 pytestmark = pytest.mark.trainer
 
@@ -70,6 +71,31 @@ def test_initial_weights_depend_on_the_seed_alone():
     one, same, other = (initial(SHAPES[0], seed=s).arrays for s in (1, 1, 2))
     assert all((a == b).all() for a, b in zip(one, same, strict=True))
     assert not (one[0] == other[0]).all()
+
+
+def test_a_network_survives_writing():
+    """What was written is read back to the bit; damaged bytes are refused."""
+    for shape in SHAPES:
+        weights = scattered(shape)
+        again = read(write(weights))
+        assert again.shape == shape
+        assert all((a == b).all() for a, b in zip(weights.arrays, again.arrays, strict=True))
+    content = write(weights)
+    other = write(weights._replace(shape=weights.shape._replace(cell="rnn")))
+    for damaged in (b"", content[:100], other):
+        with pytest.raises(ConfigError, match="saved network"):
+            read(damaged)
+
+
+def test_a_network_is_carried_to_another_vocabulary():
+    """Types keep what was learnt of them under their new ids; new ones begin as UNKNOWN."""
+    weights = scattered(SHAPES[0])
+    moved = carried(weights, [0, 1, 2, 5, -1, 3])
+    assert moved.shape.vocabulary == 6
+    old = distributions(weights, np.array([[0, 0, 3, 5, 2]], np.int32))[0]
+    new = distributions(moved, np.array([[0, 0, 5, 3, 4]], np.int32))[0]
+    assert np.abs((old[5] - old[3]) - (new[3] - new[5])) < 1e-5
+    assert new[4] == new[2]
 
 
 @pytest.mark.parametrize("wrong", [{"cell": "cnn"}, {"layers": 0}, {"units": 5000}, {"window": 0}, {"vocabulary": 2}])

@@ -13,9 +13,15 @@ from foretail.ops import check_operators
 from foretail_trainer.network import Folded, Weights, fold, logits, tensorflow
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from foretail_trainer.windows import Windows
+
+
+BATCH = 1024
+"""Windows that the float network is asked at once."""
 
 
 def export(weights: Weights, batch: int, *, quantize: bool = True) -> bytes:
@@ -55,15 +61,27 @@ def _constant(tf: Any, folded: Folded) -> Folded:
     return Folded(constant(folded.table), layers, constant(folded.head), constant(folded.head_bias))
 
 
-def distributions(weights: Weights, window: NDArray[np.int32], batch: int = 1024) -> NDArray[np.float32]:
-    """The float network's log-probabilities: int32 [n, C] -> float32 [n, V]."""
+def distributions(weights: Weights, window: NDArray[np.int32]) -> NDArray[np.float32]:
+    """The float network's log-probabilities in nats: int32 [n, C] -> float32 [n, V]; n V numbers at once."""
+    parts = list(_distributions(weights, window))
+    return np.concatenate(parts) if parts else np.zeros((0, weights.shape.vocabulary), np.float32)
+
+
+def surprises(weights: Weights, window: NDArray[np.int32], target: NDArray[np.int32]) -> NDArray[np.float32]:
+    """-ln p(target | window) of the float network: int32 [n, C], int32 [n] -> float32 [n], in bounded memory."""
+    result = np.empty(len(target), np.float32)
+    for i, logp in enumerate(_distributions(weights, window)):
+        part = slice(i * BATCH, (i + 1) * BATCH)
+        result[part] = -logp[np.arange(len(logp)), target[part]]
+    return result
+
+
+def _distributions(weights: Weights, window: NDArray[np.int32]) -> Iterator[NDArray[np.float32]]:
+    """Log-probabilities of BATCH windows at a time."""
     tf = tensorflow()
     constants = _constant(tf, fold(weights.shape, weights.arrays))
-    parts = [
-        tf.nn.log_softmax(logits(weights.shape, constants, tf.constant(window[i : i + batch]))).numpy()
-        for i in range(0, len(window), batch)
-    ]
-    return np.concatenate(parts) if parts else np.zeros((0, weights.shape.vocabulary), np.float32)
+    for start in range(0, len(window), BATCH):
+        yield tf.nn.log_softmax(logits(weights.shape, constants, tf.constant(window[start : start + BATCH]))).numpy()
 
 
 class Agreement(NamedTuple):
@@ -90,26 +108,23 @@ def agreement(model: SequenceModel, weights: Weights, held: Windows, thresholds:
     Args:
         model: as the agent will run it.
         weights: of the float network it was made from.
-        held: windows, targets and how often they came.
+        held: windows, targets and how often they came; at least one.
         thresholds: bits; a surprise at or above one decides otherwise than one below.
     """
     window, target = np.ascontiguousarray(held.window, np.int32), np.asarray(held.target)
-    share = held.weight / held.weight.sum()
-    truth = distributions(weights, window)
-    rows = np.arange(len(target))
-    exact = -truth[rows, target]
-    ours = model.surprise(window, target)
     limits = np.asarray(thresholds) * np.log(2)
-    same = ((exact[:, None] >= limits) == (ours[:, None] >= limits)).all(axis=1)
-    top = np.array([model.distribution(row).argmax() for row in window])
-    difference = np.abs(exact - ours)
-    return Agreement(
-        top1=float(share @ (top == truth.argmax(axis=1))),
-        decision=float(share @ same),
-        worst=float(difference.max()),
-        mean=float(share @ difference),
-        bytes=0,
-    )
+    share = held.weight / held.weight.sum()
+    top1 = decision = mean = worst = 0.0
+    for i, truth in enumerate(_distributions(weights, window)):
+        part = slice(i * BATCH, (i + 1) * BATCH)
+        exact = -truth[np.arange(len(truth)), target[part]]
+        ours = model.surprise(window[part], target[part])
+        difference = np.abs(exact - ours)
+        same = ((exact[:, None] >= limits) == (ours[:, None] >= limits)).all(axis=1)
+        alike = model.distributions(window[part]).argmax(axis=1) == truth.argmax(axis=1)
+        top1, decision = top1 + float(share[part] @ alike), decision + float(share[part] @ same)
+        mean, worst = mean + float(share[part] @ difference), max(worst, float(difference.max()))
+    return Agreement(min(top1, 1.0), min(decision, 1.0), worst, mean, 0)
 
 
 def gate(
@@ -138,6 +153,8 @@ def gate(
     Raises:
         ConfigError: an operator is not allowed, a file is too large, or the models disagree; with the figures.
     """
+    if not len(held.target):
+        raise ConfigError("No window was held out: the export cannot be judged; give more lines.")
     for content in (b1, b64):
         check_operators(content)
         if len(content) > bytes_max:

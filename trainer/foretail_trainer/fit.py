@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from foretail.errors import ConfigError
-from foretail_trainer.network import Shape, Weights, check, fold, initial, logits, on_grid, tensorflow
+from foretail_trainer.network import Shape, Weights, check, initial, tensorflow
+from foretail_trainer.steps import Machine
+from foretail_trainer.weights import on_grid
 from foretail_trainer.windows import Columns, Sessions, Windows, unknowing, windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
+
+    from foretail_trainer.steps import Batch
 
 
 class Plan(NamedTuple):
@@ -53,6 +56,10 @@ class Plan(NamedTuple):
 DEFAULT = Plan()
 STEPS_MIN, STEPS_MAX = 1500, 6000
 """Batches of a plan that leaves them open: eight rounds over the distinct windows, within these."""
+
+
+JUDGED_MAX = 1 << 14
+"""Held-out windows looked at in each evaluation."""
 
 
 class Epoch(NamedTuple):
@@ -159,8 +166,8 @@ def fit(
     plan = plan._replace(steps=plan.steps or needed)
     if start is not None and start.shape != shape:
         raise ConfigError(f"The weights to go on from are of shape {start.shape}, wanted is {shape}.")
-    judge = held if len(held.target) else train
-    machine = _Machine(shape, plan, (start or initial(shape, seed=seed)).arrays)
+    judge = _sample(held if len(held.target) else train, np.random.default_rng([seed, 2]))
+    machine = Machine(start or initial(shape, seed=seed), plan.smoothing, plan.dropout, plan.clip)
     rng = np.random.default_rng([seed, 1])
     rates = _rates(plan)
     every = max(1, plan.steps // plan.evaluations)
@@ -217,7 +224,17 @@ def fit_many(
 
 def loss(weights: Weights, held: Windows) -> float:
     """Mean nats per event, weighted."""
-    return _Machine(weights.shape, Plan(), weights.arrays).loss(held)
+    return Machine(weights).loss(held)
+
+
+def _sample(held: Windows, rng: np.random.Generator, most: int = JUDGED_MAX) -> Windows:
+    """At most `most` windows that stand for all, each drawn as often as its weight asks (systematic sampling)."""
+    if len(held.target) <= most:
+        return held
+    reached = np.cumsum(held.weight)
+    drawn = np.searchsorted(reached, (np.arange(most) + rng.random()) * (reached[-1] / most))
+    rows, times = np.unique(np.minimum(drawn, len(reached) - 1), return_counts=True)
+    return Windows(held.window[rows], held.target[rows], times.astype(np.float64))
 
 
 def _check_windows(train: Windows, shape: Shape) -> None:
@@ -245,13 +262,13 @@ def _rates(plan: Plan) -> NDArray[np.float32]:
     return (plan.rate * rising * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * at)))).astype(np.float32)
 
 
-def _finish(machine: _Machine, everything: Windows, plan: Plan, rng: np.random.Generator) -> None:
+def _finish(machine: Machine, everything: Windows, plan: Plan, rng: np.random.Generator) -> None:
     steps = int(plan.steps * plan.finish)
     for step, batch in enumerate(_batches(everything, plan, rng, steps)):
         machine.step(batch, np.float32(plan.rate * 0.1 * (1 - step / steps)), rng)
 
 
-def _batches(train: Windows, plan: Plan, rng: np.random.Generator, steps: int) -> Iterator[_Batch]:
+def _batches(train: Windows, plan: Plan, rng: np.random.Generator, steps: int) -> Iterator[Batch]:
     """Batches with replacement, windows drawn by the root of their weight: rare ones are seen, common ones lead."""
     root = np.sqrt(train.weight)
     cumulated = np.cumsum(root) / root.sum()
@@ -262,81 +279,3 @@ def _batches(train: Windows, plan: Plan, rng: np.random.Generator, steps: int) -
         at = np.minimum(at, len(root) - 1)
         context = unknowing(train.window[at], rng, contexts=plan.contexts, inputs=plan.inputs)
         yield context, train.target[at], scale[at].astype(np.float32)
-
-
-_Batch = tuple["NDArray[np.int32]", "NDArray[np.int32]", "NDArray[np.float32]"]
-
-
-class _Machine:
-    """The state of one training: all weights as one vector, and Adam's two moments."""
-
-    def __init__(self, shape: Shape, plan: Plan, arrays: tuple[NDArray[np.float32], ...]) -> None:
-        tf = tensorflow()
-        self._forms = tuple(a.shape for a in arrays)
-        self._step, self._score = _programs(shape, self._forms, plan.smoothing, plan.dropout, plan.clip)
-        self.theta = tf.constant(np.concatenate([a.ravel() for a in arrays]))
-        self._moments = tf.zeros_like(self.theta), tf.zeros_like(self.theta)
-        self._count = 0
-
-    def step(self, batch: _Batch, rate: np.float32, rng: np.random.Generator) -> Any:
-        self._count += 1
-        correction = np.float32(np.sqrt(1 - 0.99**self._count) / (1 - 0.9**self._count))
-        seed = rng.integers(0, 2**31, 2, np.int32)
-        self.theta, *moments, value = self._step(self.theta, *self._moments, *batch, rate * correction, seed)
-        self._moments = moments[0], moments[1]
-        return value
-
-    def loss(self, held: Windows, batch: int = 1024) -> float:
-        total = 0.0
-        for start in range(0, len(held.target), batch):
-            part = [np.asarray(column[start : start + batch]) for column in held]
-            short = batch - len(part[1])
-            if short:
-                part = [np.concatenate([p, np.zeros((short, *p.shape[1:]), p.dtype)]) for p in part]
-            total += float(self._score(self.theta, part[0], part[1], part[2].astype(np.float32)))
-        return total / float(held.weight.sum())
-
-    def arrays(self) -> tuple[NDArray[np.float32], ...]:
-        return tuple(a.numpy() for a in _split(self.theta, self._forms))
-
-
-def _split(theta: Any, forms: tuple[tuple[int, ...], ...]) -> list[Any]:
-    tf = tensorflow()
-    parts = tf.split(theta, [int(np.prod(form)) for form in forms])
-    return [tf.reshape(part, form) for part, form in zip(parts, forms, strict=True)]
-
-
-@lru_cache(maxsize=8)
-def _programs(
-    shape: Shape, forms: tuple[tuple[int, ...], ...], smoothing: float, dropout: float, clip: float
-) -> tuple[Any, Any]:
-    """The compiled training step and score; kept, so that the folds of a cross-fit trace them once."""
-    tf = tensorflow()
-
-    def nats(theta: Any, window: Any, target: Any, seed: Any = None) -> Any:
-        keep = None
-        if seed is not None and dropout:
-            form = (tf.shape(window)[0], shape.units)
-            draws = [tf.random.stateless_uniform(form, seed + i) for i in range(shape.layers)]
-            keep = [tf.cast(draw >= dropout, tf.float32) / (1 - dropout) for draw in draws]
-        out = logits(shape, fold(shape, _split(theta, forms)), window, keep=keep)
-        result = tf.nn.sparse_softmax_cross_entropy_with_logits(target, out)
-        if seed is not None and smoothing:
-            result = (1 - smoothing) * result - smoothing * tf.reduce_mean(tf.nn.log_softmax(out), axis=1)
-        return result
-
-    @tf.function  # type: ignore[untyped-decorator]
-    def step(theta: Any, m: Any, v: Any, window: Any, target: Any, weight: Any, rate: Any, seed: Any) -> Any:
-        with tf.GradientTape() as tape:
-            tape.watch(theta)
-            value = tf.reduce_mean(weight * nats(theta, window, target, seed))
-        gradient = tf.clip_by_norm(tape.gradient(value, theta), clip)
-        m = 0.9 * m + 0.1 * gradient
-        v = 0.99 * v + 0.01 * tf.square(gradient)
-        return theta - rate * m / (tf.sqrt(v) + 1e-7), m, v, value
-
-    @tf.function  # type: ignore[untyped-decorator]
-    def score(theta: Any, window: Any, target: Any, weight: Any) -> Any:
-        return tf.reduce_sum(weight * nats(theta, window, target))
-
-    return step, score

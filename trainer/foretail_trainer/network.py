@@ -135,22 +135,6 @@ def initial(shape: Shape, *, seed: int = 0) -> Weights:
         return Weights(shape, tuple(np.asarray(w, np.float32) for w in build(shape, seed=seed).get_weights()))
 
 
-def on_grid(weights: Weights) -> Weights:
-    """The network with every matrix that export keeps as it is rounded to the 255 values int8 can hold.
-
-    Then int8 and float differ by what rounds at run time alone: a third of the difference, so that near ties between
-    next events fall alike. Embedding and first kernel stay: export multiplies them first.
-    """
-    last = len(weights.arrays) - 1
-    kept = {0, 1, last, *range(3, last - 1, 3)}  # embedding, first kernel, biases
-    return Weights(weights.shape, tuple(a if i in kept else _rounded(a) for i, a in enumerate(weights.arrays)))
-
-
-def _rounded(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-    step = np.abs(matrix).max() / np.float32(127)
-    return matrix if step == 0 else (np.rint(matrix / step) * step).astype(np.float32)
-
-
 def keras_model(weights: Weights) -> Any:
     """The Keras model with these weights."""
     model = build(weights.shape)
