@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from foretail.handles import Plain, compressed, look, open_file
 from foretail.identity import Cursor, Match, compare, family, rotated, surely_rotated
-from foretail.search import begins, line_start, name_of, real
+from foretail.search import begins, folder_of, line_start, name_of, real
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,10 +91,10 @@ class Newcomers:
         They are beside the file that `left` its path, are named as its rotations, and were written after it was last
         seen; they need not match the globs. Oldest first; each comes after the one before.
         """
-        name = name_of(left.real_path or left.path)
-        name = family(name) if left.rotated else name
+        where = left.real_path or left.path
+        name = family(name_of(where)) if left.rotated else name_of(where)
         found = []
-        for path in folders.siblings(left.real_path or left.path):
+        for path in folders.siblings(os.path.join(folder_of(where), name)):  # noqa: PTH118 - strings throughout
             seen = look(path) if surely_rotated(name_of(path), name) else None
             if seen is not None and seen.regular and seen.changed_ns >= left.changed_ns:
                 found.append((seen.changed_ns, path, seen.place))
