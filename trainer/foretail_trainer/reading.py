@@ -18,6 +18,7 @@ import numpy as np
 from foretail import logs
 from foretail.errors import ConfigError
 from foretail.schema import FIRST, UNKNOWN
+from foretail.stamps import unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -116,15 +117,16 @@ def read(paths: Sequence[str], matcher: Matcher, progress: Callable[[int], None]
     digest, now = hashlib.sha256(), time.time()
     groups = logs.hosts(paths)
     for host in groups:
-        lines = 0
+        lines, stamps = 0, []
         for batch in logs.batches(host.paths, "train", progress=progress):
             typed = matcher.match(batch.lines, now)
             digest.update(b"\n".join(batch.lines) + b"\n")
             ids.append(np.where(typed.index < 0, UNKNOWN, typed.index + FIRST).astype(np.int32))
-            times.append(typed.times)
+            stamps.append(typed.times)
             if typed.keys is not None:
                 keys += [interned.setdefault(key, key) for key in typed.keys]
             lines += len(batch.lines)
+        times.append(unwrapped(np.concatenate(stamps)))
         sizes.append(lines)
     if sum(sizes) < LINES_MIN:
         raise ConfigError(f"the log has {sum(sizes)} lines; training needs {LINES_MIN} at least, better some thousands")
