@@ -7,15 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foretail.errors import ConfigError
-from foretail_trainer.masks import EMPTY, VALUE, Masks
+from foretail_trainer.masks import EMPTY, STATUS, VALUE, Masks
 
 pytestmark = pytest.mark.trainer
 MASKS = Masks()
 
 
 def shown(message: str) -> str:
-    """The masked message with V for a value and E for an empty place."""
-    return "".join(MASKS.row(message).key).replace(VALUE, "V").replace(EMPTY, "E")
+    """The masked message with V for a value, E for an empty place and the class of a status."""
+    text = "".join(MASKS.row(message).key).replace(VALUE, "V").replace(EMPTY, "E")
+    return text.translate({ord(mark): str(number) for number, mark in enumerate(STATUS, 1)})
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ def shown(message: str) -> str:
         ("since 2026-03-01T10:00:00.123Z up", "since V up"),
         ("used 5.2 KB in 30ms, 1.5 seconds", "used V in V, V"),
         ("lifetime <1 sec", "lifetime V"),
-        ('"GET /a,b/c?d HTTP/1.1" 200', '"GET V HTTP/V" V'),
+        ('"GET /a,b/c?d HTTP/1.1" 200', '"GET V HTTP/V" 2'),
         ("blk_-69529 attempt_14451_m_0002_0 node-12", "blk_V attempt_V node-V"),
         ("db.example.org:5432 closed", "V closed"),
         ("tty=tty2 level=info", "tty=V level=info"),

@@ -94,6 +94,22 @@ def test_ids_live_on_when_a_value_is_found_to_vary():
     assert (new.template, new.type_id) == ("login of user <*>", old.type_id)
 
 
+def test_status_classes_of_requests_are_types():
+    """A failing request is another event than one that went well; which code it is does not matter."""
+    lines = [
+        b'1.2.3.4 - - [26/Jan/2019:19:45:25 +0330] "GET /a/%d HTTP/1.1" %d 5 "-" "x"' % (n, status)
+        for n in range(50)
+        for status in (200, 204, 404, 503)
+    ]
+    found = mine([lines], parse_format("combined"))
+    counts = {p.template: (p.support, p.error) for p in found.patterns}
+    assert counts == {
+        '"GET <*> HTTP/<*>" 2<*>': (100, False),
+        '"GET <*> HTTP/<*>" 4<*>': (50, False),
+        '"GET <*> HTTP/<*>" 5<*>': (50, True),
+    }
+
+
 def test_a_cap_says_what_fell():
     """Beyond the cap the types with the fewest lines are type 0, and a sentence says so."""
     lines = [word * 3 for word in (b"ab ", b"cd ", b"ef ", b"gh ") for _ in range(5)] + [b"xyz once"]

@@ -18,7 +18,7 @@ INHERIT = 0.9
 """Share of an old type's lines that must map to one new type for it to take over the id (DESIGN §3)."""
 _ERROR = re.compile(
     r"\b(?:error|fail(?:ed|ure|s)?|exception|fatal|critical|panic|severe|emergency|abort(?:ed|ing)?|corrupt(?:ed)?"
-    r"|denied|refused|unreachable|segfault)\b",
+    r"|denied|refused|unreachable|segfault)\b|\" 5<\*>",
     re.IGNORECASE,
 )
 

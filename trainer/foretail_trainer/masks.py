@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 VALUE, EMPTY = "\ue000", "\ue001"
+STATUS = "\ue011\ue012\ue013\ue014\ue015"
+"""Marks of HTTP status codes 1xx to 5xx after a request: their class is part of the event (RFC 9110, 15)."""
 BLANK = " "
 PUNCTUATION = frozenset("=:,;()[]{}\"'<>|")
 _OPEN = {"(": ")", "[": "]", "{": "}", '"': '"', "'": "'"}
@@ -84,9 +86,12 @@ MASKS: tuple[tuple[str, str], ...] = (
 """Name and regex of each mask, most specific first; custom ones come before them."""
 
 _JOINED = re.compile(rf"{VALUE}(?:[.:,/_\-#@]{{1,2}}{VALUE})+")
+_DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
 _TOKEN = re.compile(r"\s+|\.{2,}|(?:[^\s=:,;()\[\]{}\"'<>|.]|\.(?!\.))+|.", re.ASCII | re.DOTALL)
 _TAIL = re.compile(r"(.*?[^.!?])([.!?]+)", re.DOTALL)
-_MARKS = re.compile(f"[{VALUE}0]")
+_MARKS = re.compile(f"[{VALUE}0{STATUS}]")
+_STATUS = r"(?:(?<=HTTP/\d\.\d\" )|(?<=HTTP/\d\" ))[1-5]\d\d(?!\S)"
+_STATUS_BYTES = re.compile(_STATUS.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +124,7 @@ class Masks:
             except re.error as error:
                 raise ConfigError(f"mask {name!r}: the regex does not compile ({error}); correct it.") from error
         ahead = "|".join(f"(?:{regex})" for _, regex in (*custom, *MASKS))
-        self._mask = re.compile(rf"({ahead})|\d+", re.ASCII)
+        self._mask = re.compile(rf"({_STATUS})|({ahead})|\d+", re.ASCII)
         self._plans: dict[str, _Plan] = {}
 
     def masked(self, message: str) -> tuple[str, list[str]]:
@@ -128,7 +133,9 @@ class Masks:
 
         def mark(found: re.Match[str]) -> str:
             texts.append(found.group())
-            return VALUE if found.group(1) else "0"
+            if found.group(1):
+                return STATUS[int(found.group()[0]) - 1]
+            return VALUE if found.group(2) else "0"
 
         skeleton = self._mask.sub(mark, message)
         if VALUE not in skeleton:
@@ -190,6 +197,15 @@ class _Plan:
     cut: int = 0
 
 
+def blinded(message: bytes) -> bytes:
+    """The message with every digit as 0 but the class of an HTTP status: what decides a type."""
+    zeros = message.translate(_DIGITS_TO_ZERO)
+    if b"HTTP/" in message and (found := _STATUS_BYTES.search(message)):
+        place = found.start()
+        return zeros[:place] + message[place : place + 1] + zeros[place + 1 :]
+    return zeros
+
+
 def is_blank(token: str) -> bool:
     """Whether a token is ASCII white space, the only kind a regex over bytes knows."""
     return not token.strip(" \t\n\r\f\v")
@@ -204,7 +220,7 @@ def _plan(skeleton: str) -> _Plan:
     spans = _lists_once(key)
     return _Plan(
         shapes=tuple("" if token == EMPTY else token for token in tokens),
-        counts=tuple(token.count(VALUE) + token.count("0") for token in tokens),
+        counts=tuple(len(_MARKS.findall(token)) for token in tokens),
         key=key,
         spans=tuple(spans) if len(spans) < len(key) else None,
         cut=cut,
@@ -218,7 +234,7 @@ def _joined(skeleton: str, texts: list[str]) -> tuple[str, list[str]]:
     position = taken = 0
     for found in _JOINED.finditer(skeleton):
         before = skeleton[position : found.start()]
-        marks = sum(map(before.count, (VALUE, "0")))
+        marks = len(_MARKS.findall(before))
         out += texts[taken : taken + marks]
         taken += marks
         run = found.group()

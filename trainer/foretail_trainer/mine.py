@@ -96,7 +96,8 @@ def mine(
     index = matcher.match(skeletons.messages()).index
     _check(edited, patterns, index, [one.key for one in kept], homes)
     counted = _counted(edited, index, skeletons, base)
-    if not all(digit_blind(pattern.regex) for pattern in edited):
+    mined = {one.regex for one in patterns}
+    if not all(one.regex in mined or digit_blind(one.regex) for one in edited):
         counted = _recounted(counted, source, format, notes)
     return _mined(counted, index, skeletons, kept, clusters, row, matcher, notes)
 

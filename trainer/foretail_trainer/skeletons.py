@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from foretail_trainer.masks import VALUE, Masks, Row
+from foretail_trainer.masks import VALUE, Masks, Row, blinded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -168,7 +168,7 @@ class Skeletons:
     def add(self, messages: Sequence[bytes], lines: Sequence[bytes], errors: Sequence[bool] | None = None) -> None:
         """Counts a batch: `messages` without headers, `lines` as read, `errors` marks error-level lines."""
         self.lines += len(messages)
-        blinds = [message.translate(DIGITS_TO_ZERO) for message in messages]
+        blinds = list(map(blinded, messages))
         places = range(len(blinds))
         first = dict(zip(reversed(blinds), reversed(places), strict=True))
         last = dict(zip(blinds, places, strict=True))

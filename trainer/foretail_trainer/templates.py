@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from foretail.errors import ConfigError
 from foretail.lint import check_pattern
-from foretail_trainer.masks import BLANK, EMPTY, VALUE
+from foretail_trainer.masks import BLANK, EMPTY, STATUS, VALUE
 from foretail_trainer.skeletons import Key, Place, Seen, Skeleton
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class _Part:
     shown: str = ""
     blank: bool = False
     rest: bool = False
+    regex: str = ""
 
 
 def draw(template: Template, members: Sequence[Skeleton], *, narrow: bool = False) -> Drawn:
@@ -161,9 +162,12 @@ def _parts(token: str, fillers: set[Key], places: Sequence[Place]) -> list[_Part
         return [_Part(seen=seen, optional=(EMPTY,) in fillers or seen.least == 0, shown=shown)]
     parts: list[_Part] = []
     marks = iter([_joined(column) for column in zip(*(place.marks for place in places), strict=True)])
-    for piece in re.findall(f"{VALUE}|0|[^{VALUE}0]+", token):
+    for piece in re.findall(f"[{VALUE}0{STATUS}]|[^{VALUE}0{STATUS}]+", token):
         if piece == VALUE:
             parts.append(_Part(seen=next(marks), shown=ANY))
+        elif piece in STATUS:
+            number = STATUS.index(piece) + 1
+            parts.append(_Part(seen=next(marks), shown=f"{number}{ANY}", regex=rf"({number}\d\d)"))
         elif piece == "0":
             seen = next(marks)
             text = seen.first or "0"
@@ -252,8 +256,8 @@ def _regex(parts: Sequence[_Part], i: int, strict: bool) -> str:
     part = parts[i]
     if part.seen is None:
         return r"\s+" if part.blank else _literal(part.literal)
-    if part.rest:
-        return "(.*?)"
+    if part.regex or part.rest:
+        return part.regex or "(.*?)"
     after = parts[i + 1].literal[:1] if i + 1 < len(parts) else ""
     one = _class(part.seen, after, strict)
     least, most = part.seen.least, part.seen.most
