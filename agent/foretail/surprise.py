@@ -1,12 +1,10 @@
 """How strange a line or a session is, in bits, and what that means: x, score, p and reasons. Pure numpy, by columns.
 
-Every term is in bits and speaks of a unit (a session, or a block of lines): 2^-bits is how seldom a normal unit holds
-such a thing. No term is more certain than the training data: n units of m lines in all can show that something is
-rarer than cap = log2(n + 1) and, of a line, line_cap = log2(m + 1); of what exceeds a cap only the logarithm counts
-(`soft`). A unit has m/n chances to hold a rare line, so that what is rarer than 1 in m lines is as strange as what is
-rarer than 1 in n units:
+Every term is in bits: 2^-bits is how seldom a normal session or line holds such a thing. No term is more certain than
+the training data: n units can show that something is rarer than cap = log2(n + 1); of what exceeds a cap only the
+logarithm counts (`soft`).
 
-    line      sequence = soft(surprise of what came, line_cap) - (line_cap - cap), at least 0
+    line      sequence = soft(surprise of what came, cap)
                          (0 where the past is not known: the first events of partial sessions)
               novelty  = rare type: N;  unknown type: N + what cap exceeds sequence by
               x = sequence + novelty                                            N = -log2(rate of units with novelties)
@@ -74,7 +72,7 @@ class Surprise:
     """The calibrated scale of a bundle.
 
     Args:
-        calibration: threshold, tail, `weights` (`cap`, `line_cap`, `novelty` and `sure`, bits) and `terms` (tails
+        calibration: threshold, tail, `weights` (`cap`, `novelty` and `sure`, bits) and `terms` (tails
             of `long` and `short`: log2 of a session's events, and its negative; given only without a table of counts).
         counts: the table of normal vectors.
     """
@@ -83,7 +81,6 @@ class Surprise:
         self.counts = counts
         self.threshold = calibration.threshold
         self.cap = calibration.weights.get("cap", math.log2(calibration.units + 1))
-        self.line_cap = max(calibration.weights.get("line_cap", self.cap), self.cap)
         self.novelty = calibration.weights.get("novelty", self.cap)
         self.sure = calibration.weights.get("sure", math.inf)
         self._tail = calibration.tail
@@ -111,7 +108,7 @@ class Surprise:
         Returns:
             Scores with the terms `sequence` and `novelty`.
         """
-        sequence = np.where(unknown, 0.0, self._sequence(bits))
+        sequence = np.where(unknown, 0.0, soft(bits, self.cap))
         novelty = self._novelty(sequence, unknown, rare | unknown)
         x = np.maximum(sequence + novelty, np.where(unknown, 0.0, self._alone(bits)))
         return Scores(x, {"sequence": sequence, "novelty": novelty})
@@ -168,7 +165,7 @@ class Surprise:
         length: NDArray[np.float64],
     ) -> Scores:
         """`units` with the distance and length bits known: what calibration shares with the agent."""
-        sequence = self._sequence(top)
+        sequence = soft(top, self.cap)
         last = np.where(ended, soft(end, self.cap), 0.0)
         most = np.maximum(sequence, last)
         novelty = self._novelty(most, unknown, novel)
@@ -190,10 +187,6 @@ class Surprise:
         p = np.minimum(exceedance(self._long, size), exceedance(self._short, -size))
         bits: NDArray[np.float64] = np.clip(-np.log2(2 * p), 0.0, self.cap)
         return bits
-
-    def _sequence(self, bits: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Bits of a line as bits of the unit that holds it."""
-        return np.maximum(soft(bits, self.line_cap) - (self.line_cap - self.cap), 0.0)
 
     def _alone(self, bits: NDArray[np.float64]) -> NDArray[np.float64]:
         """X of an event by the network's surprise alone: the threshold at `sure` bits."""

@@ -14,7 +14,7 @@ COUNTS = Counts(np.array([[0, 0, 0, 2, 1]], np.int32), np.zeros(1), np.array([12
 
 
 def scale(unit="session", **terms):
-    weights = {"cap": 10.0, "line_cap": 14.0, "novelty": 9.0}
+    weights = {"cap": 10.0, "novelty": 9.0}
     calibration = Calibration(0.001, unit, 12.0, False, 1023, 100.0, TAIL, terms, weights)
     return Surprise(calibration, COUNTS)
 
@@ -36,48 +36,42 @@ def unit(which=None, top=0.0, end=0.0, counts=(0, 0, 0, 2, 1), novel=0, ended=Tr
     )
 
 
-def test_an_expected_line_says_nothing():
-    """A unit has many chances to hold a line of a few bits."""
-    assert lines(3.5).x[0] == 0.0
+def test_a_line_says_its_bits():
+    """As far as the training data can say them."""
+    assert lines(3.5).x[0] == 3.5
 
 
-def test_bits_of_a_line_count_as_bits_of_its_unit():
-    """What is rarer than 1 in m lines is as strange as what is rarer than 1 in n units."""
-    assert lines(12.0).x[0] == 8.0
-    assert lines(14.0).x[0] == 10.0
-
-
-def test_of_what_exceeds_a_cap_its_logarithm_counts():
+def test_of_what_exceeds_the_cap_its_logarithm_counts():
     """Nothing ends in one heap at the cap: order is kept."""
-    assert lines(14.0 + 7.0).x[0] == 13.0
+    assert lines(10.0 + 7.0).x[0] == 13.0
     assert unit(end=10.0 + 3.0).x[0] == 12.0
 
 
 def test_a_type_never_seen_says_more_than_any_known_event():
     """Cap and novelty, whatever the model says of an id it never learnt."""
-    assert lines(0.0, unknown=True).x[0] == lines(40.0, unknown=True).x[0] == 19.0
+    assert lines(0.0, unknown=True).x[0] == lines(9.9, unknown=True).x[0] == 19.0
 
 
 def test_a_rare_type_adds_novelty_to_its_surprise():
     """Rare types have a place in the model; their coming is news all the same."""
-    assert lines(12.0, rare=True).x[0] == 17.0
+    assert lines(8.0, rare=True).x[0] == 17.0
 
 
 def test_two_detectors_that_agree_are_worth_more_than_either():
     """Sequence and counts add; sequence and end do not, for both are the network."""
-    assert unit(top=12.0, counts=(0, 0, 0, 2, 0)).x[0] == 17.0
-    assert unit(top=12.0, end=7.0).x[0] == 8.0
+    assert unit(top=8.0, counts=(0, 0, 0, 2, 0)).x[0] == 17.0
+    assert unit(top=8.0, end=7.0).x[0] == 8.0
 
 
 def test_reasons_come_strongest_first():
     """Detectors that say next to nothing are not named beside a strong one."""
-    assert unit(top=12.0, counts=(0, 0, 0, 2, 0)).reasons(0) == ["counts", "sequence"]
-    assert unit(top=5.0, end=9.0).reasons(0) == ["end"]
+    assert unit(top=8.0, counts=(0, 0, 0, 2, 0)).reasons(0) == ["counts", "sequence"]
+    assert unit(top=2.0, end=9.0).reasons(0) == ["end"]
 
 
 def test_partial_units_have_no_end_and_no_counts():
     """Of a session whose beginning or end was not seen, only lines speak."""
-    assert unit(top=12.0, end=9.0, counts=(0, 0, 0, 9, 9), ended=False).x[0] == 8.0
+    assert unit(top=8.0, end=9.0, counts=(0, 0, 0, 9, 9), ended=False).x[0] == 8.0
 
 
 def test_a_block_is_judged_when_it_is_full():

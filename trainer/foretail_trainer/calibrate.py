@@ -130,10 +130,10 @@ def calibrate(sessions: Sessions, held: Held, *, vocabulary: int, budget: Budget
     budget = budget or Budget()
     per_day = n / max(sessions.span_s / 86_400, 1e-9) / budget.hosts if timed and sessions.span_s else 0.0
     alpha = max(budget.alpha(per_day), 1 / (EXTRAPOLATION_MAX * (n + 1)))
-    cap, line_cap = math.log2(n + 1), math.log2(lines + 1)
+    cap = math.log2(n + 1)
     novel = held.novel > 0
     new = len(set(zip(held.fold[novel], held.strange[novel], strict=True))) if timed else held.weight[novel].sum()
-    weights = {"cap": cap, "line_cap": line_cap, "novelty": -math.log2((float(new) + 0.5) / (n + 1))}
+    weights = {"cap": cap, "novelty": -math.log2((float(new) + 0.5) / (n + 1))}
     counts = learn(*resting(sessions, weight, sessions.ids, vocabulary))
     terms = {} if sessions.endless or len(counts) else _lengths(held)
     unit: Literal["session", "block"] = "block" if sessions.endless else "session"
