@@ -74,21 +74,15 @@ UNSEEN = {
 }
 """Messages that only a fault writes."""
 
-RETRIES_NORMAL_MAX = 2
-"""Attempts in a row that a healthy request may need; a fault of repeated retries shows in the next one."""
+RETRIES_NORMAL_MAX = 1
+"""Failed attempts in a row that a healthy request survives; a fault of repeated retries shows in the next one."""
 DELAY_S_MAX = 2.4
 """Longest pause inside a healthy request."""
 
 
 def _chunks(rng: random.Random, step: str) -> list[str]:
-    """One to four chunks, small objects being common."""
-    return [step] * min(4, 1 + int(rng.expovariate(1.0)))
-
-
-def _tried(rng: random.Random, steps: list[str], retry: str) -> list[str]:
-    """The steps with one or two failed attempts before one of them."""
-    at = rng.randrange(len(steps))
-    return steps[:at] + [retry] * (1 if rng.random() < 0.7 else RETRIES_NORMAL_MAX) + steps[at:]
+    """One to three chunks, small objects being common."""
+    return [step] * rng.choices((1, 2, 3), (0.6, 0.28, 0.12))[0]
 
 
 def _upload(rng: random.Random, turn: float) -> Iterator[str]:
@@ -96,8 +90,9 @@ def _upload(rng: random.Random, turn: float) -> Iterator[str]:
     if turn < 0.05:
         yield "quota.near"
     yield "placement.chosen"
-    chunks = _chunks(rng, "chunk.stored")
-    yield from _tried(rng, chunks, "write.timeout") if 0.05 <= turn < 0.12 else chunks
+    if 0.05 <= turn < 0.13:
+        yield "write.timeout"
+    yield from _chunks(rng, "chunk.stored")
     yield from ("checksum.verified", "metadata.committed", "put.completed")
 
 
@@ -107,8 +102,9 @@ def _download(rng: random.Random, turn: float) -> Iterator[str]:
         yield "cache.hit"
     else:
         yield "cache.miss"
-        chunks = _chunks(rng, "chunk.read")
-        yield from _tried(rng, chunks, "read.timeout") if turn > 0.97 else chunks
+        if turn > 0.94:
+            yield "read.timeout"
+        yield from _chunks(rng, "chunk.read")
     if turn < 0.03:
         yield "client.gone"
     else:
@@ -123,26 +119,28 @@ def _delete(rng: random.Random, _turn: float) -> Iterator[str]:
 
 def _replicate(rng: random.Random, turn: float) -> Iterator[str]:
     yield "replica.scheduled"
-    yield from _tried(rng, ["lease.acquired"], "lease.busy") if turn < 0.15 else ["lease.acquired"]
+    if turn < 0.2:
+        yield "lease.busy"
+    yield "lease.acquired"
     yield from _chunks(rng, "chunk.copied")
     yield from ("checksum.verified", "lease.released", "replica.completed")
 
 
 def _scrub(rng: random.Random, turn: float) -> Iterator[str]:
     yield "scrub.started"
-    groups = ["group.scanned", "group.scanned", *_chunks(rng, "group.scanned")]
-    if turn < 0.2:
-        groups.insert(rng.randrange(1, len(groups)), "group.repaired")
-    yield from groups
+    yield from ("group.scanned", "group.scanned")
+    if turn < 0.25:
+        yield "group.repaired"
+    yield from _chunks(rng, "group.scanned")
     yield "scrub.finished"
 
 
 GRAMMARS: dict[str, tuple[float, Callable[[random.Random, float], Iterator[str]]]] = {
-    "upload": (0.30, _upload),
-    "download": (0.42, _download),
+    "upload": (0.28, _upload),
+    "download": (0.41, _download),
     "delete": (0.13, _delete),
     "replicate": (0.10, _replicate),
-    "scrub": (0.05, _scrub),
+    "scrub": (0.08, _scrub),
 }
 """Each kind of request: its share, and the steps it takes, given a number from 0 to 1 that decides its unusual turn.
 
