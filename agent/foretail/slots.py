@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 BLOCK_LINES = 100
 """Lines of one unit of an endless session."""
-EVENTS_MAX = 48
+EVENTS_MAX = 36
 """Events of a unit kept in order; counts of later ones are kept in a vector of their own."""
 
 

@@ -9,6 +9,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -46,16 +47,34 @@ def foretail(*arguments: object, program: str = "foretail", out: Path | None = N
 
 
 def measured(command: list[str], out: Path | None = None) -> Run:
-    """Run any command and measure it; ends the benchmark if it fails."""
-    began = time.monotonic()
-    with (out or Path(os.devnull)).open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.PIPE)
-        error = process.stderr.read() if process.stderr else b""
-        _, status, usage = os.wait4(process.pid, 0)
+    """Run any command and measure it; ends the benchmark if it fails.
+
+    Memory is the process's own high-water mark: what wait4 tells also counts the parent it was forked from.
+    """
+    began, peak = time.monotonic(), 0
+    with (out or Path(os.devnull)).open("wb") as file, tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(command, stdout=file, stderr=errors)
+        finished = 0
+        while not finished:
+            peak = max(peak, _high_water(process.pid))
+            time.sleep(0.01)
+            finished, status, usage = os.wait4(process.pid, os.WNOHANG)
+        process.returncode = status
+        errors.seek(0)
+        text = errors.read().decode(errors="replace")
     if status:
-        sys.exit(f"{' '.join(command)} failed: {error.decode(errors='replace')[-2000:]}")
-    peak = usage.ru_maxrss / (1 if sys.platform == "darwin" else 1024)
-    return Run(usage.ru_utime + usage.ru_stime, time.monotonic() - began, peak * 1.048576)
+        sys.exit(f"{' '.join(command)} failed: {text[-2000:]}")
+    return Run(usage.ru_utime + usage.ru_stime, time.monotonic() - began, peak / 1e6)
+
+
+def _high_water(pid: int) -> int:
+    """Bytes of resident memory at its height, 0 when the process is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    rows = [line.split() for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(rows[0][1]) * 1024 if rows else 0
 
 
 def hdfs_labels() -> dict[str, bool]:

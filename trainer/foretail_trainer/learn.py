@@ -259,12 +259,12 @@ def _model(learned: Learned, stages: Stages) -> None:
         _say_what_is_promised(learned, budget)
         names = ["(start)", "(end)", "(unknown)", *(pattern.template for pattern in learned.patterns)]
         learned.suspects = suspects.suspects(sessions, learned.calibrated, names)
-    with stages.stage("model", options.plan.steps) as progress:
+    with stages.stage("model", 1.0) as progress:
         at = 0
 
         def step(epoch: Epoch) -> None:
             nonlocal at
-            progress(epoch.step - at)
+            progress((epoch.step - at) / epoch.steps)
             at = epoch.step
             learned.curve.append(epoch)
 
