@@ -20,13 +20,13 @@ def place(cursors: list[Cursor], listed: Mapping[str, Look], folders: Folders) -
     """Give each cursor whose file is found, with the open file and its path; each file once.
 
     First all files that kept their inode and hold what was read; then those that hold at least 1 KiB of it at the
-    same path (a restored backup, a new device); last rotated copies, also compressed ones, beside that path. Device
-    numbers decide nothing: they change over reboots.
+    same path (a restored backup, a new device); then rotated copies, also compressed ones, beside that path; last
+    those that were empty, by inode alone. Device numbers decide nothing: they change over reboots.
     """
     taken: set[Place] = set()
     left = {cursor.id: cursor for cursor in cursors}
     by_inode = _paths_by_inode(listed)
-    for step in (_same_inode, _same_path, _copies):
+    for step in (_same_inode, _same_path, _copies, _same_inode_alone):
         for cursor in list(left.values()):
             least, paths = step(cursor, by_inode, folders)
             found = open_first(paths, taken, partial(_holds, cursor, least))
@@ -53,7 +53,11 @@ def _same_inode(cursor: Cursor, listed: Mapping[int, list[str]], folders: Folder
     for folder in {folder_of(cursor.path), folder_of(cursor.real_path or cursor.path)}:
         name = folders.names(folder).get(cursor.inode)
         paths |= {os.path.join(folder, name)} if name else set()  # noqa: PTH118
-    return Match.EMPTY, sorted(paths, key=lambda path: (path != cursor.path, path)) if cursor.inode else []
+    return Match.WEAK, sorted(paths, key=lambda path: (path != cursor.path, path)) if cursor.inode else []
+
+
+def _same_inode_alone(cursor: Cursor, listed: Mapping[int, list[str]], folders: Folders) -> tuple[Match, list[str]]:
+    return Match.EMPTY, _same_inode(cursor, listed, folders)[1]
 
 
 def _same_path(cursor: Cursor, _: Mapping[int, list[str]], __: Folders) -> tuple[Match, list[str]]:
