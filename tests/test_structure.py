@@ -20,7 +20,8 @@ DOORS = {
     "regex": {"trial"},
     "ai_edge_litert": {"model"},
     "tflite_runtime": {"model"},
-    "tuf": {"update"},
+    "tuf": {"update", "publish"},
+    "securesystemslib": {"update", "publish"},
     "tensorflow": {"network"},
 }
 TOP_LEVEL = {

@@ -43,18 +43,11 @@ class GoldenWindow(msgspec.Struct, frozen=True, tag_field="golden", tag="window"
 
 def check(bundle: Bundle, matcher: Matcher, model: SequenceModel | None) -> None:
     """ConfigError when types, spans or surprises differ from the bundle's golden results."""
-    if GOLDEN not in bundle.files:
-        raise ConfigError(f"bundle {bundle.path} has no {GOLDEN}; make the bundle again")
-    try:
-        decoder = msgspec.json.Decoder(GoldenLine | GoldenWindow)
-        rows = [decoder.decode(line) for line in bundle.files[GOLDEN].splitlines()]
-        raw = [row.line.encode("latin-1") for row in rows if isinstance(row, GoldenLine)]
-    except (msgspec.DecodeError, UnicodeError) as error:
-        raise ConfigError(f"bundle {bundle.path}: {GOLDEN} is damaged ({error}); fetch the bundle again") from error
-    lines = [row for row in rows if isinstance(row, GoldenLine)]
+    rows, raw = _rows(bundle)
+    golden_lines = [row for row in rows if isinstance(row, GoldenLine)]
     if raw:
         typed = matcher.match(raw)
-        for row, index, spans in zip(lines, typed.index.tolist(), typed.spans, strict=True):
+        for row, index, spans in zip(golden_lines, typed.index.tolist(), typed.spans, strict=True):
             got = bundle.patterns[index].type_id if index >= 0 else None
             if got != row.type_id or tuple(map(tuple, spans)) != row.spans:
                 raise ConfigError(f"bundle {bundle.path} types golden line {row.line[:80]!r} otherwise on this host")
@@ -75,6 +68,23 @@ def verify(bundle: Bundle) -> None:
             vocabulary=sequence.vocabulary,
         )
     check(bundle, Matcher(bundle.patterns, manifest.format, manifest.key), model)
+
+
+def lines(bundle: Bundle) -> list[bytes]:
+    """The golden lines; ConfigError as `check`."""
+    return _rows(bundle)[1]
+
+
+def _rows(bundle: Bundle) -> tuple[list[GoldenLine | GoldenWindow], list[bytes]]:
+    """All golden results, and the bytes of the lines among them."""
+    if GOLDEN not in bundle.files:
+        raise ConfigError(f"bundle {bundle.path} has no {GOLDEN}; make the bundle again")
+    try:
+        decoder = msgspec.json.Decoder(GoldenLine | GoldenWindow)
+        rows = [decoder.decode(line) for line in bundle.files[GOLDEN].splitlines()]
+        return rows, [row.line.encode("latin-1") for row in rows if isinstance(row, GoldenLine)]
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise ConfigError(f"bundle {bundle.path}: {GOLDEN} is damaged ({error}); fetch the bundle again") from error
 
 
 def _check_windows(bundle: Bundle, model: SequenceModel, rows: list[GoldenWindow]) -> None:

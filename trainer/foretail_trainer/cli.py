@@ -45,6 +45,8 @@ def parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="Render report.html again.", description="Render report.html again.")
     report.set_defaults(command="commands:render")
     report.add_argument("bundle", metavar="BUNDLE", help="directory that `fit --out` wrote")
+    _publish(commands)
+    _keys(commands)
     return top
 
 
@@ -105,6 +107,70 @@ def _evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     evaluate.add_argument("--train", metavar="TSV", help="the training sessions, for the baselines")
     evaluate.add_argument("--out", metavar="DIR", help="write evaluate.html and evaluate.json there")
     evaluate.add_argument("files", nargs="*", metavar="FILE")
+
+
+def _publish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    publish = commands.add_parser(
+        "publish",
+        help="Sign a bundle and put it into a repository that hosts pull from.",
+        description="Sign a bundle and put it into a TUF repository: a folder that any web server serves.",
+        epilog="example: foretail-train publish web --repo /srv/bundles --keys /root/keys  (begin with `keys new`)",
+    )
+    publish.set_defaults(command="publish:publish")
+    publish.add_argument("bundle", nargs="?", metavar="BUNDLE", help="directory that `fit --out` wrote")
+    _repository(publish)
+    publish.add_argument("--channel", default="stable", metavar="C", help="hosts follow one (default stable)")
+    publish.add_argument("--refresh", action="store_true", help="only sign anew what expires soon: for a daily timer")
+    publish.add_argument("--revert", type=int, metavar="N", help="offer the content of version N as the next version")
+    publish.add_argument("--name", metavar="NAME", help="with --revert: whose version, if there are several bundles")
+
+
+def _keys(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    keys = commands.add_parser(
+        "keys", help="Make or replace signing keys.", description="Make or replace signing keys."
+    )
+    inner = keys.add_subparsers(required=True, metavar="COMMAND")
+    new = inner.add_parser(
+        "new",
+        help="Keys and an empty repository.",
+        description="Make keys and an empty repository that trusts them.",
+        epilog="example: foretail-train keys new --repo /srv/bundles --keys /root/keys --root-keys 2/3",
+    )
+    new.set_defaults(command="publish:keys_new")
+    _repository(new)
+    for role in ("root", "targets"):
+        new.add_argument(
+            f"--{role}-keys", type=quorum, default=quorum("1/1"), metavar="M/N", help="M of N keys must sign (1/1)"
+        )
+    rotate = inner.add_parser(
+        "rotate",
+        help="Replace the keys of a role.",
+        description="Replace the keys of a role; needs the root keys, and makes the old ones worthless.",
+        epilog="example: foretail-train keys rotate timestamp --repo /srv/bundles --keys /root/keys --keys /mnt/stick",
+    )
+    rotate.set_defaults(command="publish:keys_rotate")
+    rotate.add_argument("role", choices=("root", "targets", "snapshot", "timestamp"))
+    _repository(rotate)
+
+
+def _repository(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--repo", required=True, metavar="DIR", help="the repository: what is served")
+    sub.add_argument(
+        "--keys",
+        required=True,
+        action="append",
+        metavar="DIR",
+        help="private keys, also several; new ones go to the first",
+    )
+
+
+def quorum(text: str) -> tuple[int, int]:
+    """`M/N` for argparse: M of N keys must sign."""
+    first, _, second = text.partition("/")
+    threshold, count = int(first), int(second or first)
+    if not 1 <= threshold <= count <= 16:
+        raise argparse.ArgumentTypeError(f"{text} is not M/N with 1 <= M <= N <= 16")
+    return threshold, count
 
 
 if __name__ == "__main__":
