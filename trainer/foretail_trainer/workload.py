@@ -141,7 +141,9 @@ class _Request:
         self.plan: Plan | None = None
         self.shows = -1
         self.detail = ""
-        self.id = f"req-{rng.getrandbits(48):012x}" if key else ""
+        self.id = (
+            f"req-{rng.randint(1, 9)}{rng.getrandbits(44):011x}" if key else ""
+        )  # the first digit names the gateway
         self.values = {
             "req": self.id,
             "bucket": rng.choice(("photos", "backups", "invoices", "models", "telemetry", "mail")),
