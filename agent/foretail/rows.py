@@ -133,7 +133,7 @@ def change(info: SeriesInfo, values: NDArray[np.float64], scored: Scored, row: i
         for at in order.tolist()
         if scored.shares[row, at] >= SHARE_MIN
     )
-    views = {name: short(float(bits)) for name, bits in zip(VIEWS, scored.bits[row], strict=True) if bits >= 1}
+    views = {name: short(float(bits)) for name, bits in zip(VIEWS, scored.bits[row], strict=False) if bits >= 1}
     return Change(moved, dict(sorted(views.items(), key=lambda item: -item[1])), summary(moved))
 
 

@@ -162,7 +162,7 @@ class SeriesInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A detector on rows of numbers at even steps: the columns of a CSV, or the features of a log's intervals.
 
     Its files are `NAME.b1.tflite`, `NAME.b64.tflite` (`window` float32 `[B, C, inputs]` to the last row as expected,
-    float32 `[B, F]`), `NAME.stats.npy` float64 `[2 + V, F]`, `NAME.normal.npy` float32 `[V, n]` and, from 3
+    float32 `[B, F]`), `NAME.stats.npy` float64 `[2 + V or 3 + V, F]`, `NAME.normal.npy` float32 `[V, n]` and, from 3
     features on, `NAME.mix.npy` float64 `[F, F]`; NAME is `series` or
     `volume` (see `foretail.series`).
 
@@ -177,6 +177,7 @@ class SeriesInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         smooth, follow, hold, memory: rows of the running mean, of the baseline that follows, of an incident whose
             further rows are capped, and of the history that surprise is measured against.
         timestamp: name of the column of the stamps, if any.
+        add: bits of the views add against the training data; otherwise the strongest view counts.
         calibration: of its own budget.
     """
 
@@ -196,6 +197,7 @@ class SeriesInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hold: int = 200
     memory: int = 6400
     timestamp: str | None = None
+    add: bool = True
 
 
 class Reading(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

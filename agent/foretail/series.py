@@ -1,11 +1,12 @@
 """Pure: rows of numbers -> how far each is from what was expected -> one calibrated verdict a row (DESIGN §6).
 
-A row speaks through four views, each a distance over all F features in units of normal data:
+A row speaks through its views, each a distance over all F features in units of normal data:
 
     model  |r|           what came against what the network expected from the rows around it
     drift  |mean of r|   the same, signed, over the last rows: many small errors to one side
     level  |z - b|       what came against where the feature usually lies; b follows slowly
     trend  |mean of z-b| the same over the last rows
+    mix    |z - E(z | the other features)|: what came against what the others came to (three features and more)
 
 and each distance is worth -log2 P(a normal row lies as far) bits, twice over:
 
@@ -13,7 +14,8 @@ and each distance is worth -log2 P(a normal row lies as far) bits, twice over:
     fresh  against the last `memory` rows, whatever they were: says when something new begins
 
 P has a Pareto tail (peaks over a threshold: Siffer et al., "Anomaly Detection in Streams with Extreme Value Theory",
-KDD 2017). Bits of the views add. x is the larger of fresh, on a row stranger than all of the last `hold` rows, and of
+KDD 2017). Bits of the views add; of the many features of a log, where a fault touches one, the strongest view counts
+as state. x is the larger of fresh, on a row stranger than all of the last `hold` rows, and of
 state, capped just above the threshold: rows of a lasting incident stay anomalous and say no more than that, rows that
 begin one stand out.
 """
@@ -38,9 +40,11 @@ if TYPE_CHECKING:
 
     from foretail.schema import SeriesInfo
 
-VIEWS = ("model", "drift", "level", "trend")
+VIEWS = ("model", "drift", "level", "trend", "mix")
 CLIP = 8.0
 """Inputs of the network lie within so many deviations."""
+MIX_MIN = 3
+"""Features from which on the mix speaks."""
 NORM = 4
 """Features join as the 4-norm: between their mean, which one feature cannot move, and their maximum."""
 FLOOR = 0.02
@@ -51,6 +55,8 @@ PRIOR, PRIOR_ROWS = 0.1, 3
 """The tail index before any excess was seen, and how many excesses that is worth."""
 CAP = 1.1
 """State alone lifts x to so many thresholds."""
+SLACK = 0.1
+"""Rates move by so much of themselves without anything being wrong."""
 LEARN = 0.1
 """A row over the threshold moves the baseline so much slower."""
 EVERY = 5
@@ -58,13 +64,13 @@ EVERY = 5
 HISTORY_MIN = 50
 
 
-def fresh_limit(alpha: float) -> float:
+def fresh_limit(alpha: float, views: int) -> float:
     """Fresh bits that fewer than a share of alpha of rows reach, whatever the data.
 
-    Each view has b bits with probability 2^-b. A sum of x needs one of the four to have x/4, so that
-    P(sum >= x) <= 4 * 2^(-x/4), however the views depend on each other.
+    Each view has b bits with probability 2^-b. A sum of x needs one of V views to have x/V, so that
+    P(sum >= x) <= V * 2^(-x/V), however the views depend on each other.
     """
-    return len(VIEWS) * math.log2(len(VIEWS) / alpha)
+    return views * math.log2(views / alpha)
 
 
 _DAY_S, _WEEK_S = 86_400.0, 604_800.0
@@ -75,13 +81,28 @@ class Stats:
 
     Attributes:
         centre, scale: float64 `[F]` of the (logged) training values.
-        views: float64 `[4, F]`: root mean square of each view on rows the model was not fitted on.
+        views: float64 `[V, F]`: root mean square of each view on rows the model was not fitted on.
+        mix: float64 `[F, F]`: from deviations to what each feature is beyond the others; None = fewer than 3 features.
+        excess: float64 `[F]`: mean excess of the mix beyond its last tenth, in units of where that begins (the mix's
+            row of `views`): features differ in their tails, and a tight one must not wait for a wild one.
     """
 
-    def __init__(self, table: NDArray[np.float64]) -> None:
-        if table.ndim != 2 or len(table) != 2 + len(VIEWS) or not np.isfinite(table).all() or (table[1:] <= 0).any():
+    def __init__(self, table: NDArray[np.float64], mix: NDArray[np.float64] | None = None) -> None:
+        self.mix = mix
+        if (
+            table.ndim != 2
+            or len(table) != 2 + self.count + (mix is not None)
+            or not np.isfinite(table).all()
+            or (table[1:] <= 0).any()
+        ):
             raise ConfigError("the statistics of the series are damaged; fetch the bundle again")
-        self.centre, self.scale, self.views = table[0], table[1], table[2:]
+        self.centre, self.scale, self.views = table[0], table[1], table[2 : 2 + self.count]
+        self.excess = table[-1] if mix is not None else np.ones(table.shape[1])
+
+    @property
+    def count(self) -> int:
+        """Views: V."""
+        return len(VIEWS) if self.mix is not None else len(VIEWS) - 1
 
 
 class StateTail:
@@ -113,12 +134,12 @@ class Scored:
 
     Attributes:
         ratio: float64 `[n]`, x in thresholds: 1 or more is anomalous.
-        bits: float64 `[n, 4]`, state bits of each view.
+        bits: float64 `[n, V]`, state bits of each view.
         fresh: float64 `[n]`, fresh bits; `state`: their state counterpart.
         expected: float64 `[n, F]`, in the features' own units.
         low, high: float64 `[n, F]`: where a normal value would lie.
         shares: float64 `[n, F]`, how much each feature adds to the strongest view; sums to 1.
-        distance: float64 `[n, 4]`, log distances.
+        distance: float64 `[n, V]`, log distances.
         new: bool `[n]`: stranger than the rows before it.
     """
 
@@ -147,6 +168,24 @@ def calendar(kind: str, times: NDArray[np.float64]) -> NDArray[np.float32]:
     return np.nan_to_num(np.array(columns, np.float32).reshape(len(columns), len(times)).T)
 
 
+def log_distance(views: NDArray[np.float64], stats: Stats) -> NDArray[np.float64]:
+    """Scaled views `[..., V, F]` to log distances `[..., V]`, float32 as the history keeps them.
+
+    The mix counts by its strangest feature, in bits: linear up to where the feature's last tenth begins, then as an
+    exponential tail has them.
+    """
+    joined = np.mean(views**NORM, axis=-1) ** (1 / NORM)
+    if stats.mix is not None:
+        joined[..., -1] = tail_bits(views[..., -1, :], stats).max(axis=-1)
+    return np.asarray(np.log(joined + FLOOR).astype(np.float32), np.float64)
+
+
+def tail_bits(mix: NDArray[np.float64], stats: Stats) -> NDArray[np.float64]:
+    """Bits of each feature's scaled mix: float64 `[..., F]`."""
+    beyond = np.maximum(mix - 1.0, 0.0) / stats.excess / math.log(2)
+    return np.asarray(-math.log2(STATE_TAIL) * np.minimum(mix, 1.0) + beyond)
+
+
 class Detector:
     """The state of one series: rows in, verdicts out; the same rows give the same verdicts however they are cut.
 
@@ -164,9 +203,17 @@ class Detector:
         for part in ("stats", "normal"):
             arrays[part] = _array(files, f"{name}.{part}.npy")
         f = len(info.columns)
-        self.info, self._stats = info, Stats(arrays["stats"].astype(np.float64))
+        mix = _array(files, f"{name}.mix.npy").astype(np.float64) if f >= MIX_MIN else None
+        if mix is not None and (mix.shape != (f, f) or not np.isfinite(mix).all()):
+            raise ConfigError(f"{name}.mix.npy does not fit its {f} columns; make the bundle again")
+        self.info, self._stats = info, Stats(arrays["stats"].astype(np.float64), mix)
         normal = arrays["normal"].astype(np.float64)
-        if self._stats.centre.shape != (f,) or len(info.logged) != f or len(normal) != len(VIEWS) or normal.size < 4:
+        if (
+            self._stats.centre.shape != (f,)
+            or len(info.logged) != f
+            or len(normal) != self._stats.count
+            or normal.size < 4
+        ):
             raise ConfigError(f"the files of the {name} detector do not fit its {f} columns; make the bundle again")
         self._model = Pair(
             _file(files, f"{name}.b1.tflite"),
@@ -291,19 +338,19 @@ class Core:
     Args:
         info: of the series; its calibration's weights `state` and `fresh` are the two thresholds in bits.
         stats: of normal data.
-        normal: float64 `[4, n]`, log distances of normal rows in order; NaN is left out. Empty: no tails yet.
+        normal: float64 `[V, n]`, log distances of normal rows in order; NaN is left out. Empty: no tails yet.
     """
 
     def __init__(self, info: SeriesInfo, stats: Stats, normal: NDArray[np.float64]) -> None:
-        self._info, self._stats = info, stats
+        self._info, self._stats, self._logged = info, stats, np.array(info.logged)
         weights = info.calibration.weights
         self._limit_state, self._limit_fresh = weights.get("state", math.inf), weights.get("fresh", math.inf)
         self._tails = [StateTail(view[np.isfinite(view)]) for view in normal] if normal.size else []
-        self._ring = np.zeros((len(VIEWS), info.memory), np.float32)
-        kept = normal[:, -info.memory :] if normal.size else np.zeros((len(VIEWS), 0))
+        self._ring = np.zeros((stats.count, info.memory), np.float32)
+        kept = normal[:, -info.memory :] if normal.size else np.zeros((stats.count, 0))
         self._ring[:, : kept.shape[1]] = kept
         self._count = kept.shape[1]
-        self._fits = [(math.inf, 1.0)] * len(VIEWS)
+        self._fits = [(math.inf, 1.0)] * stats.count
         self._since = EVERY  # fit before the first row
         self._recent = np.zeros(info.hold)
         self._rows = 0
@@ -316,20 +363,36 @@ class Core:
         self._drift, self._trend, self._base = np.zeros(f), np.zeros(f), np.zeros(f)
 
     def views(self, z: NDArray[np.float64], r: NDArray[np.float64], *, slow: float = 1.0) -> NDArray[np.float64]:
-        """One row's four views, unscaled and signed, `[4, F]`; moves the running means and the baseline."""
+        """One row's views, unscaled and signed, `[V, F]`; moves the running means and the baseline."""
         info = self._info
         missing = np.isnan(z)
+        z = np.where(missing, 0.0, z)
         level = np.where(missing, 0.0, z - self._base)
         r = np.where(missing, 0.0, r)
         self._drift += (r - self._drift) / info.smooth
         self._trend += (level - self._trend) / info.smooth
         self._base += slow * level / info.follow
-        return np.array([r, self._drift, level, self._trend])
+        found = [self.steady(r, z - r), self._drift, level, self._trend]
+        if self._stats.mix is not None:
+            mixed = self._stats.mix @ np.clip(z, -CLIP, CLIP)
+            found.append(self.steady(mixed, z - mixed))
+        return np.array(found)
+
+    def steady(self, error: NDArray[np.float64], expected: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Errors of logged counts in units of the noise of a count: log(1 + n) varies by about 1/sqrt(1 + n).
+
+        Args:
+            error: float64 `[..., F]`, deviations.
+            expected: of the same shape, deviations: what was expected.
+        """
+        logs = np.clip(expected * self._stats.scale + self._stats.centre, 0.0, 30.0)
+        noise = np.sqrt(np.exp(-logs) + SLACK**2) / self._stats.scale
+        return np.where(self._logged, error / noise, error)
 
     def step(self, z: NDArray[np.float64], expected: NDArray[np.float64], logged: NDArray[np.bool_]) -> Scored:
         """Judge rows: deviations and what the model expected of them, float64 `[n, F]`."""
         n, f = z.shape
-        stats, views = self._stats, len(VIEWS)
+        stats, views = self._stats, self._stats.count
         ratio, fresh, state = np.zeros(n), np.zeros(n), np.zeros(n)
         bits, distance, shares, around = np.zeros((n, views)), np.zeros((n, views)), np.zeros((n, f)), np.zeros((n, f))
         width, fresh_rows = np.zeros((n, f)), np.zeros(n, np.bool_)
@@ -338,14 +401,12 @@ class Core:
             seen = (
                 np.abs(self.views(z[row], z[row] - expected[row], slow=LEARN if self._flagged else 1.0)) / stats.views
             )
-            power = seen**NORM
-            total = power.mean(axis=1)
-            distance[row] = np.log(total ** (1 / NORM) + FLOOR).astype(np.float32)  # as the history keeps it
+            distance[row] = log_distance(seen, stats)
             bits[row], fresh[row] = self.bits(distance[row])
-            state[row] = bits[row].sum()
             new = fresh[row] > self._recent.max()
             self._recent[self._rows % len(self._recent)] = fresh[row]
             self._rows += 1
+            state[row] = self.state(bits[row])
             ratio[row] = min(state[row] / self._limit_state, CAP)
             if new:
                 novel = fresh[row] / self._limit_fresh
@@ -353,9 +414,13 @@ class Core:
             fresh_rows[row] = new or (ratio[row] >= 1 and not self._flagged)
             self._flagged = bool(ratio[row] >= 1)
             strongest = int(np.argmax(bits[row]))
-            shares[row] = power[strongest] / max(total[strongest] * f, 1e-300)
-            around[row] = expected[row] if strongest < 2 else base
-            width[row] = 2 * stats.views[0 if strongest < 2 else 2]
+            power = (tail_bits(seen[-1], stats) if strongest == len(VIEWS) - 1 else seen[strongest]) ** NORM
+            shares[row] = power / max(power.sum(), 1e-300)
+            view = VIEWS[strongest]
+            around[row] = expected[row] if view in {"model", "drift"} else base
+            if view == "mix":
+                around[row] = z[row] - stats.mix @ np.nan_to_num(z[row])  # what the others came to
+            width[row] = 2 * stats.views[{"model": 0, "drift": 0, "mix": 4}.get(view, 2)]
         return Scored(
             ratio,
             bits,
@@ -369,11 +434,15 @@ class Core:
             fresh_rows,
         )
 
+    def state(self, bits: NDArray[np.float64]) -> Any:
+        """What the views' bits `[..., V]` come to: their sum, or the strongest (see `SeriesInfo.add`)."""
+        return bits.sum(axis=-1) if self._info.add else bits.max(axis=-1)
+
     def bits(self, distance: NDArray[np.float64]) -> tuple[list[float], float]:
-        """State bits of each view and fresh bits of one row's log distances `[4]`, which then join the history."""
+        """State bits of each view and fresh bits of one row's log distances `[V]`, which then join the history."""
         values = distance.tolist()
         state = (
-            [tail.bits(d) for tail, d in zip(self._tails, values, strict=True)] if self._tails else [0.0] * len(VIEWS)
+            [tail.bits(d) for tail, d in zip(self._tails, values, strict=True)] if self._tails else [0.0] * len(values)
         )
         return state, self._fresh(distance)
 

@@ -208,21 +208,21 @@ class Counter:
         starts = [*np.flatnonzero(np.diff(bins, prepend=bins[0] - 1)).tolist(), len(bins)] if len(bins) else []
         closed: list[Closed] = []
         for start, end in pairwise(starts):
-            closed += self._move(int(bins[start]))
+            closed += self._move(int(bins[start]), line=True)
             self._now.take(lines, slice(start, end))
         return closed
 
     def advance(self, now: float) -> list[Closed]:
         """Event time moved on without a line of this origin."""
-        return self._move(math.floor(now / self._step)) if self._bin is not None and math.isfinite(now) else []
+        return self._move(math.floor(now / self._step), line=False) if self._bin is not None and math.isfinite(now) else []
 
     @property
     def idle(self) -> bool:
         """Nothing is being counted."""
         return self._bin is None
 
-    def _move(self, to: int) -> list[Closed]:
-        """Close intervals up to bin `to`."""
+    def _move(self, to: int, *, line: bool) -> list[Closed]:
+        """Close intervals up to bin `to`, into which a line or only the time goes."""
         if self._bin is None:
             self._bin, self._whole, self._begun = to, False, True
             return []
@@ -232,11 +232,11 @@ class Counter:
             return closed
         if self._whole:
             closed.append(self._close(self._bin))
-        if silent > GAP:  # the origin was gone, or the clock jumped
+        if silent > GAP:  # the origin was gone, or the clock jumped: nothing is counted until its next line
             closed += [self._empty(self._bin + number) for number in range(1, GAP + 1)] if self._whole else []
-            self._bin, self._whole, self._begun = None, False, True
+            self._bin, self._whole, self._begun = to if line else None, False, True
             self._now = Interval(self._info, self._vocabulary)
-            return closed + self._move(to)
+            return closed
         self._now = Interval(self._info, self._vocabulary)
         closed += [self._empty(self._bin + number) for number in range(1, silent + 1)]
         self._bin, self._whole = to, True

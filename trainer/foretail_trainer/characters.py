@@ -177,14 +177,10 @@ def fit(
     arrays = charnet.train(learned, truth[train], shape, options.plan, seed=options.seed, progress=tell)
     tell("exporting")
     files, twin = charnet.export(shape, arrays), charnet.export(shape, arrays, quantize=False)
-    plain = LinesInfo(
-        cell=shape.cell, chunk=shape.chunk, state=shape.state, halo=shape.halo, bytes_max=options.bytes_max,
-        positive=names[0], negative=names[1], threshold=0.5, fpr=0.0, slope=1.0, offset=0.0, tail=tail(np.zeros(2)),
-        field=options.field, drop=options.drop,
-    )  # fmt: skip
+    info = plain(shape, options, names)
     rest = [lines[row] for row in np.flatnonzero(held).tolist()]
-    raw, answer = LineModel(plain, files).logits(rest), truth[held]
-    exact = LineModel(plain, twin).logits(rest)
+    raw, answer = LineModel(info, files).logits(rest), truth[held]
+    exact = LineModel(info, twin).logits(rest)
     slope, offset = platt(raw, answer)
     logits = slope * raw + offset
     normal = logits[~answer]
@@ -195,7 +191,7 @@ def fit(
         threshold = float(np.clip(1 / (1 + math.exp(-limit)), 1e-6, 1 - 1e-6))
         if far:
             notes.append(f"{len(normal)} held-out lines cannot certify {options.fpr:g} false positives: extrapolated")
-    info = LinesInfo(**{name: getattr(plain, name) for name in plain.__struct_fields__} | {
+    info = LinesInfo(**{name: getattr(info, name) for name in info.__struct_fields__} | {
         "threshold": threshold, "slope": slope, "offset": offset, "tail": tail(normal),
         "fpr": float((1 / (1 + np.exp(-normal)) >= threshold).mean()),
     })  # fmt: skip
@@ -210,6 +206,26 @@ def fit(
     digest = hashlib.sha256(b"\n".join(lines)).hexdigest()
     return FittedLines(
         files, info, Judged(answer, probability, tuple(rest)), metrics, tuple(notes), digest, len(lines), twin
+    )
+
+
+def plain(shape: Shape, options: Options, names: tuple[str, str]) -> LinesInfo:
+    """The manifest section of an uncalibrated model."""
+    return LinesInfo(
+        cell=shape.cell,
+        chunk=shape.chunk,
+        state=shape.state,
+        halo=shape.halo,
+        bytes_max=options.bytes_max,
+        positive=names[0],
+        negative=names[1],
+        threshold=0.5,
+        fpr=0.0,
+        slope=1.0,
+        offset=0.0,
+        tail=tail(np.zeros(2)),
+        field=options.field,
+        drop=options.drop,
     )
 
 

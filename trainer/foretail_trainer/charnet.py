@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-CELLS = ("lstm", "stacked", "rnn", "conv")
+CELLS = ("conv", "rnn", "lstm", "stacked")
 BYTES = 257
 """Ids: 0 = nothing there, 1 to 256 the bytes."""
 
@@ -37,7 +37,7 @@ class Shape(NamedTuple):
         chunk: bytes of a step.
     """
 
-    cell: str = "lstm"
+    cell: str = "conv"
     units: int = 64
     embedding: int = 32
     chunk: int = 32
@@ -148,6 +148,14 @@ def _features(shape: Shape, weights: Sequence[Any], ids: Any) -> Any:
         shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, shape.state])),
     )
     return state[:, : shape.units]
+
+
+def logit(shape: Shape, arrays: Arrays, line: bytes) -> float:
+    """The log-odds of one line as training sees it."""
+    tf = tensorflow()
+    weights = [tf.constant(a) for a in arrays]
+    hidden = _features(shape, weights, tf.constant(ids_of([line], shape.chunk, chunks_of(len(line), shape.chunk))))
+    return float((tf.matmul(hidden, weights[-2]) + weights[-1])[0, 0])
 
 
 @lru_cache(maxsize=4)

@@ -10,7 +10,20 @@ import numpy as np
 
 from foretail.errors import ConfigError
 from foretail.schema import Calibration, SeriesInfo, Tail
-from foretail.series import VIEWS, Core, Scored, Stats, calendar, fresh_limit, standard, windows_of
+from foretail.series import (
+    CLIP,
+    MIX_MIN,
+    STATE_TAIL,
+    VIEWS,
+    Core,
+    Scored,
+    Stats,
+    calendar,
+    fresh_limit,
+    log_distance,
+    standard,
+    windows_of,
+)
 from foretail_trainer import forecast
 
 if TYPE_CHECKING:
@@ -26,6 +39,9 @@ ROWS_MIN = 40
 SCALE_MIN = 0.02
 """Least root mean square of a view: a constant column must not shout over a trifle."""
 MODEL = "lstm"
+RIDGE = 0.001
+EXCESS_PRIOR = 0.25
+"""The excess of a normal distribution beyond its last tenth, in units of where that begins."""
 AGREE_MIN = 0.995
 
 
@@ -116,13 +132,17 @@ def fit(
     z = standard(rows, stats, flags)
     history, windows = windows_of(info, z, times, np.zeros((0, f), np.float32))
     tell(f"cross-fitting {options.model} on {n} rows of {f} columns")
-    expected, level = _crossfit(shape, z, history, windows, options, tell)
-    info, stats, normal, scored, notes = _calibrate(info, stats, z, expected, level, options)
+    expected, level, mixed = _crossfit(shape, z, history, windows, options, tell)
+    info, stats, normal, scored, notes = _calibrate(info, stats, z, expected, level, mixed, options)
     tell("fitting on all rows")
     fitted = forecast.fit(shape, windows, history, options.plan, seed=options.seed)
     files = forecast.files(fitted, name)
     agreement = _gate(info, stats, normal, z, windows, fitted, files, name)
-    files[f"{name}.stats.npy"] = _npy(np.vstack([stats.centre, stats.scale, stats.views]))
+    table = [stats.centre, stats.scale, stats.views]
+    if stats.mix is not None:
+        table.append(stats.excess)
+        files[f"{name}.mix.npy"] = _npy(stats.mix)
+    files[f"{name}.stats.npy"] = _npy(np.vstack(table))
     files[f"{name}.normal.npy"] = _npy(normal[:, -max(info.memory, 1) :].astype(np.float32))
     return Reckoned(info, files, scored, agreement, notes)
 
@@ -165,6 +185,7 @@ def _info(
             options.alpha, options.unit, math.inf, False, n, 86_400 / step if step else 0.0, Tail((), (), 1.0)
         ),
         timestamp=timestamp,
+        add=options.unit == "row",
     )
 
 
@@ -175,7 +196,20 @@ def _stats(rows: NDArray[np.float64], logged: NDArray[np.bool_]) -> Stats:
     centre = np.nanmean(values, axis=0)
     scale = np.nanstd(values, axis=0)
     scale = np.where(scale > 1e-9 * np.maximum(np.abs(centre), 1e-9), scale, np.maximum(0.01 * np.abs(centre), 1.0))
-    return Stats(np.vstack([centre, scale, np.ones((len(VIEWS), len(centre)))]))
+    f = len(centre)
+    z = standard(rows, Stats(np.vstack([centre, scale, np.ones((len(VIEWS) - 1, f))])), logged)
+    mix = mixing(z) if f >= MIX_MIN else None
+    return Stats(np.vstack([centre, scale, np.ones((len(VIEWS) - 1 if mix is None else len(VIEWS) + 1, f))]), mix)
+
+
+def mixing(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The matrix from deviations to what each feature is beyond the others: `[F, F]`, a ridge regression for each.
+
+    With P the inverse of the covariance C + ridge, the residual of feature i given the others is (P z)_i / P_ii.
+    """
+    held = np.nan_to_num(np.clip(z, -CLIP, CLIP))
+    inverse = np.linalg.inv(held.T @ held / len(held) + RIDGE * np.eye(held.shape[1]))
+    return np.asarray(inverse / np.diag(inverse)[:, None])
 
 
 def _crossfit(
@@ -185,10 +219,10 @@ def _crossfit(
     windows: NDArray[np.float32],
     options: Options,
     tell: Callable[[str], None],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What models of the other blocks expect of each row, and where the others' centre lies: float64 `[n, F]` each."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """What models of the other blocks expect, the others' centre, and the mix: float64 `[n, F]` each."""
     n = len(z)
-    expected, level = np.empty_like(z), np.empty_like(z)
+    expected, level, mixed = np.empty_like(z), np.empty_like(z), np.zeros_like(z)
     for number, block in enumerate(np.array_split(np.arange(n), BLOCKS)):
         tell(f"block {number + 1} of {BLOCKS}")
         away = np.ones(n, np.bool_)
@@ -197,7 +231,11 @@ def _crossfit(
         fitted = forecast.fit(shape, windows[rest], history[rest], options.plan, seed=options.seed + number)
         expected[block] = forecast.expected(fitted, windows[block])
         level[block] = np.nanmean(z[rest], axis=0)
-    return expected, level
+        if z.shape[1] >= MIX_MIN:
+            mixed[block] = (
+                np.nan_to_num(np.clip(z[block] - level[block], -CLIP, CLIP)) @ mixing(z[rest] - level[block[:1]]).T
+            )
+    return expected, level, mixed
 
 
 def _calibrate(
@@ -206,29 +244,34 @@ def _calibrate(
     z: NDArray[np.float64],
     expected: NDArray[np.float64],
     level: NDArray[np.float64],
+    mixed: NDArray[np.float64],
     options: Options,
 ) -> tuple[SeriesInfo, Stats, NDArray[np.float64], Scored, tuple[str, ...]]:
     """Scales of the views, tails, and the two thresholds, all from rows no model was fitted on."""
     n = len(z)
-    plain = Core(info, stats, np.zeros((len(VIEWS), 0)))
+    plain = Core(info, stats, np.zeros((stats.count, 0)))
     centred = z - level
-    raw = np.array([plain.views(c, r) for c, r in zip(centred, z - expected, strict=True)])
-    views = np.sqrt(np.nanmean(raw**2, axis=0))
-    stats = Stats(np.vstack([stats.centre, stats.scale, np.maximum(views, SCALE_MIN)]))
-    flags = np.array(info.logged)
-    first = Core(info, stats, np.zeros((len(VIEWS), 0)))
     # the same steps as in the agent: deviations from the others' centre, errors of the others' models
-    distance = _step(first, centred, z - expected, flags).distance
+    raw = np.array([plain.views(c, r) for c, r in zip(centred, z - expected, strict=True)])
+    if stats.mix is not None:
+        mixed = plain.steady(mixed, np.nan_to_num(centred) - mixed)
+        raw[:, -1] = mixed
+    views = np.sqrt(np.nanmean(raw**2, axis=0))
+    table = [stats.centre, stats.scale, *np.maximum(views, SCALE_MIN)]
+    if stats.mix is not None:
+        begins = np.maximum(np.quantile(np.abs(mixed), 1 - STATE_TAIL, axis=0), SCALE_MIN)
+        over = np.maximum(np.abs(mixed) / begins - 1.0, 0.0)
+        table[-1] = begins
+        table.append((over.sum(axis=0) + EXCESS_PRIOR * 3) / ((over > 0).sum(axis=0) + 3))
+    stats = Stats(np.vstack(table), stats.mix)
+    flags = np.array(info.logged)
+    distance = log_distance(np.abs(raw) / stats.views, stats)
     normal = distance.T
     blocks = np.array_split(np.arange(n), BLOCKS)
-    state, fresh = np.zeros(n), np.zeros(n)
-    for block in blocks:
-        others = np.delete(normal, block, axis=1)
-        core = Core(info, stats, others)
-        judged = _judge(core, distance[block])
-        state[block], fresh[block] = judged
+    # No model has seen the row it judges; where it ranks among all distances is what a tail made of them says.
+    state, fresh = _judge(Core(info, stats, normal), distance)
     limit_state, far = _threshold(state, blocks, options.alpha)
-    limit_fresh = fresh_limit(options.alpha)
+    limit_fresh = fresh_limit(options.alpha, stats.count)
     ratio = np.maximum(state / limit_state, fresh / limit_fresh)
     calibration = Calibration(
         alpha=options.alpha,
@@ -256,9 +299,9 @@ def _step(core: Core, z: NDArray[np.float64], r: NDArray[np.float64], logged: ND
 
 
 def _judge(core: Core, distance: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """State and fresh bits of log distances `[n, 4]`."""
+    """State and fresh bits of log distances `[n, V]`."""
     state, fresh = zip(*(core.bits(row) for row in distance), strict=True)
-    return np.array(state).sum(axis=1), np.array(fresh)
+    return core.state(np.array(state)), np.array(fresh)
 
 
 def _threshold(bits: NDArray[np.float64], blocks: Sequence[NDArray[np.intp]], alpha: float) -> tuple[float, bool]:
@@ -267,9 +310,11 @@ def _threshold(bits: NDArray[np.float64], blocks: Sequence[NDArray[np.intp]], al
     Returns:
         The threshold, and whether it lies on a fitted exponential tail because there are too few rows.
     """
-    worst = max(quantile(bits[block], alpha)[0] for block in blocks if len(block))
+    worst = max(
+        min(quantile(bits[block], alpha)[0], float(np.nextafter(bits[block].max(), math.inf))) for block in blocks
+    )
     whole, far = quantile(bits, alpha)
-    return max(worst if not far else float(bits.max()), whole, 1.0), far
+    return max(worst, whole, 1.0), far
 
 
 def quantile(values: NDArray[np.float64], alpha: float) -> tuple[float, bool]:

@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
 STEPS_S = (60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 14_400.0, 43_200.0, 86_400.0)
 """To choose from: the shortest that holds LINES_MIN lines in the median, as long as ROWS_MIN intervals remain."""
-LINES_MIN = 200
+LINES_MIN = 30
 ROWS_MIN = 150
 TYPES_MAX = 24
 ALPHA = 0.001
+MODEL = "ae"
+"""An autoencoder sees the interval itself: what types write together tells more than what they wrote before."""
 
 
 class FittedVolume(NamedTuple):
@@ -67,7 +69,7 @@ def fit_volume(
     Raises:
         ConfigError: no event times, or too short a log.
     """
-    options = (options or Options(alpha=ALPHA))._replace(unit="interval")
+    options = (options or Options(model=MODEL, alpha=ALPHA))._replace(unit="interval")
     vocabulary = FIRST + len(patterns)
     known = [host for host in hosts if len(host.ids) and np.isfinite(host.times).all()]
     if not known:

@@ -1,0 +1,117 @@
+import math
+
+import msgspec
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foretail.schema import Calibration, Reading, SeriesInfo, Tail, VolumeInfo
+from foretail.volume import GAP, Counter, Lines, Readings, parse
+
+VOCABULARY = 6
+
+
+def info(*, keys=False, readings=()):
+    calibration = Calibration(0.01, "interval", 9.0, False, 10, 0.0, Tail((), (), 1.0))
+    series = SeriesInfo((), (), "ae", False, 1, 0, calibration, interval_s=60.0)
+    return VolumeInfo(series, ("a", "b"), readings, keys)
+
+
+def lines(times, ids=None, *, errors=(), which=None, keys=(), readings=None):
+    n = len(times)
+    return Lines(
+        ids=np.array(ids if ids is not None else [3] * n, np.int32),
+        times=np.array(times, float),
+        lengths=np.full(n, 10, np.int64),
+        errors=np.array([i in errors for i in range(n)], bool),
+        which=np.array(which if which is not None else [-1] * n, np.int32),
+        keys=list(keys),
+        readings=readings or Readings(),
+    )
+
+
+def counter(**more):
+    return Counter(info(**more), np.array([3, 4]), VOCABULARY)
+
+
+def test_features_of_an_interval():
+    """Counts of the chosen types, then other types, unknown lines, all lines, bytes and error lines."""
+    one = counter()
+    closed = one.add(lines([0, 60, 61, 62, 63, 64, 130], [3, 3, 3, 4, 5, 2, 3], errors={2}))
+    assert [[2, 1, 1, 1, 5, 50, 1]] == [interval.row.tolist() for interval in closed]
+
+
+def test_the_first_interval_is_not_judged():
+    """An origin seen in mid-interval has no whole one yet."""
+    assert [] == counter().add(lines([10, 20, 70]))
+
+
+def test_silence_is_counted():
+    """Intervals without a line close as empty, when the next line comes or event time says so."""
+    one = counter()
+    one.add(lines([0, 60]))
+    assert [60.0, 120.0] == [interval.start for interval in one.add(lines([200]))]
+    assert [(180.0, 1), (240.0, 0)] == [(c.start, c.lines) for c in one.advance(300.0)]
+
+
+def test_a_hole_starts_anew():
+    """After GAP silent intervals the origin is gone: what comes next is judged without a past, and its first is cut."""
+    one = counter()
+    one.add(lines([0, 60]))
+    closed = one.advance(1e9)
+    assert 1 + GAP == len(closed)
+    assert [] == one.add(lines([1e9 + 61]))
+    assert [True] == [interval.fresh for interval in one.add(lines([1e9 + 125, 1e9 + 190]))]
+
+
+def test_late_lines_count_where_they_come():
+    """A clock that steps back opens no interval a second time."""
+    one = counter()
+    one.add(lines([0, 60, 125]))
+    assert [] == one.add(lines([30]))
+    assert [2] == [interval.lines for interval in one.advance(180.0)]
+
+
+def test_keys_are_counted_once():
+    """Distinct keys of an interval, over batches."""
+    one = counter(keys=True)
+    one.add(lines([0, 60], which=[-1, 0], keys=[b"x"]))
+    one.add(lines([61, 62], which=[0, 1], keys=[b"x", b"y"]))
+    assert 2 == one.advance(120.0)[0].row[-1]
+
+
+def test_readings_are_mean_and_p95():
+    """Numbers captured in lines become two features; an interval without them has none."""
+    found = Readings(
+        np.array([1, 2], np.int32).tobytes(), np.zeros(2, np.int16).tobytes(), np.array([10, 20], np.float32).tobytes()
+    )
+    one = counter(readings=(Reading("a", 0, "ms"),))
+    one.add(lines([0, 60, 61], readings=found))
+    first, second = one.advance(180.0)
+    assert [15.0, 19.5] == first.row[-2:].tolist()
+    assert all(map(math.isnan, second.row[-2:]))
+
+
+def test_captures_that_are_numbers():
+    """Only finite numbers are readings."""
+    assert [1.5, None, None] == [parse(text) for text in (b"1.5", b"x", b"inf")]
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 400), st.integers(2, 5)), min_size=1, max_size=40),
+    st.lists(st.integers(0, 40), max_size=4),
+)
+@settings(max_examples=60, deadline=None)
+def test_intervals_do_not_depend_on_cuts(rows, cuts):
+    """However lines are cut into batches, and through a snapshot at each cut, the same intervals close."""
+    rows.sort()
+    times, ids = [t for t, _ in rows], [i for _, i in rows]
+    whole = counter().add(lines(times, ids))
+    one, closed = counter(), []
+    edges = sorted({0, *[min(c, len(rows)) for c in cuts], len(rows)})
+    for start, end in zip(edges, edges[1:], strict=False):
+        fresh = counter()
+        fresh.restore(msgspec.msgpack.decode(msgspec.msgpack.encode(one.snapshot())))
+        one = fresh
+        closed += one.add(lines(times[start:end], ids[start:end]))
+    assert [(c.start, c.row.tolist()) for c in whole] == [(c.start, c.row.tolist()) for c in closed]
