@@ -245,13 +245,13 @@ class Update(_Section, frozen=True, kw_only=True):
     """`[update]`: signed bundles from a TUF repository.
 
     Attributes:
-        url: of the repository (https://...); "" = no updates.
+        url: of the repository (https://..., file:///...); "" = no updates.
         name: of the bundle; "" = that of each stream's bundle.
         interval_h: between looks; each is delayed at random by up to a tenth of it.
         bytes_max: a bundle larger than this is refused.
     """
 
-    url: Annotated[str, Meta(pattern=r"^(https?://\S+)?$")] = ""
+    url: Annotated[str, Meta(pattern=r"^((https?|file)://\S+)?$")] = ""
     name: str = ""
     channel: Name = "stable"
     interval_h: Annotated[float, Meta(ge=0.01)] = 6.0
@@ -280,7 +280,7 @@ class Limits(_Section, frozen=True, kw_only=True):
     queue_batches_max: Count = 64
     sessions_max: Count = 200_000
     memo_entries_max: Count = 50_000
-    memo_bytes_max: Count = 16 << 20
+    memo_bytes_max: Count = 4 << 20
     windows_max: Count = 20_000
     match_timeout_s: Positive = 0.05
     files_max: Count = 10_000

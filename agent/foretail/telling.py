@@ -45,9 +45,9 @@ class Options(msgspec.Struct, frozen=True):
     machine: str = ""
     emit: Emit = "incidents"
     sessions_max: int = 100_000
-    windows_max: int = 65_536
+    windows_max: int = 32_768
     idle_s: float = 0.0
-    match: MatchLimits = MatchLimits()
+    match: MatchLimits = MatchLimits(entries=50_000, bytes=4 << 20)
     cooldown_s: float = 3600.0
     cap_per_hour: int = 20
     mutes: tuple[incidents.Mute, ...] = ()
