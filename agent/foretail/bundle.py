@@ -51,6 +51,7 @@ class Bundle:
         patterns: all types, by rank.
         files: name to content of every other file.
         digest: sha256 of the manifest, hex.
+        raw: the manifest's bytes.
     """
 
     path: Path
@@ -58,6 +59,7 @@ class Bundle:
     patterns: tuple[Pattern, ...]
     files: Mapping[str, bytes] = field(repr=False)
     digest: str
+    raw: bytes = field(default=b"", repr=False)
 
     @property
     def label(self) -> str:
@@ -92,7 +94,7 @@ def read(path: str | os.PathLike[str]) -> Bundle:
     sequence = manifest.sequence
     if sequence and sequence.types != tuple(pattern.type_id for pattern in patterns.patterns):
         raise ConfigError(f"bundle {where}: model and patterns name different types; make the bundle again")
-    return Bundle(where, manifest, patterns.patterns, content, hashlib.sha256(raw).hexdigest())
+    return Bundle(where, manifest, patterns.patterns, content, hashlib.sha256(raw).hexdigest(), raw)
 
 
 def write(directory: str | os.PathLike[str], manifest: Manifest, files: Mapping[str, bytes]) -> Bundle:
@@ -133,8 +135,7 @@ def pack(bundle: Bundle) -> bytes:
     """The bundle as a `.tar`, the same bytes for the same bundle."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        raw = (bundle.path / MANIFEST).read_bytes()
-        for name, data in sorted({**bundle.files, MANIFEST: raw}.items()):
+        for name, data in sorted({**bundle.files, MANIFEST: bundle.raw}.items()):
             info = tarfile.TarInfo(name)
             info.size, info.mode = len(data), 0o644
             tar.addfile(info, io.BytesIO(data))
@@ -193,7 +194,7 @@ def _decode(where: Path, name: str, raw: bytes, kind: type[Record]) -> Record:
 
 def _directory(where: Path) -> dict[str, bytes]:
     try:
-        entries = sorted(where.iterdir())
+        entries = sorted(where.resolve().iterdir())  # a link may be moved to another bundle meanwhile
         sizes = sum(entry.stat().st_size for entry in entries)
         _check_names(where, [entry.name for entry in entries], sizes)
         if odd := [entry.name for entry in entries if entry.is_symlink() or not entry.is_file()]:

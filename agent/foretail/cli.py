@@ -192,6 +192,50 @@ def _bundle(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     ):
         sub = _command(inner, name, f"operate:bundle_{name}", about, f"foretail bundle {name} web")
         sub.add_argument("bundle", metavar="BUNDLE", help=BUNDLE)
+    _exchange(inner)
+
+
+def _exchange(inner: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Bundles from elsewhere."""
+    trust = _command(
+        inner,
+        "trust",
+        "exchange:trust",
+        "Pin the root of a repository: only what it signs is activated.",
+        "foretail bundle trust 1.root.json",
+    )
+    trust.add_argument("root", metavar="ROOT.json", help="N.root.json of the repository, brought by a way you trust")
+    pull = _command(
+        inner,
+        "pull",
+        "exchange:pull",
+        "Fetch, examine and activate what the channel offers; then the running agent takes it.",
+        "foretail bundle pull -c /etc/foretail/agent.toml",
+    )
+    pull.add_argument("--url", metavar="URL", help="instead of update.url: http://, https:// or file://")
+    folder = _command(
+        inner,
+        "import",
+        "exchange:import_",
+        "The same from a folder: hosts without a network.",
+        "foretail bundle import /media/stick/repository",
+    )
+    folder.add_argument("folder", metavar="DIR", help="copy of all that the repository serves")
+    rollback = _command(
+        inner,
+        "rollback",
+        "exchange:rollback",
+        "Go back to the bundle before the current one.",
+        "foretail bundle rollback",
+    )
+    for sub in (trust, pull, folder, rollback):
+        sub.add_argument("-c", "--config", default="/etc/foretail/agent.toml", metavar="FILE")
+        sub.add_argument("--state", metavar="DIR", help="without a configuration: the state directory")
+    for sub in (pull, folder, rollback):
+        sub.add_argument("--name", help="of the bundle (default: those that streams follow)")
+    for sub in (pull, folder):
+        sub.add_argument("--channel", metavar="C", help="instead of update.channel")
+        sub.add_argument("--force", action="store_true", help="also a version that is older or was rolled back")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,225 @@
+"""Bundles from elsewhere: `bundle trust`, `bundle pull`, `bundle import`, `bundle rollback`."""
+
+from __future__ import annotations
+
+import os.path
+import sys
+import tempfile
+import time
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from foretail import bundle as bundles
+from foretail import release
+from foretail.activation import CURRENT, Shelf
+from foretail.config import Update, load
+from foretail.errors import ConfigError, StreamError
+from foretail.examination import examined
+from foretail.status import ask
+from foretail.wire import Wire
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from foretail.update import Repository
+
+WHOLE = 10
+"""All of a pull may take so many times `update.timeout_s`."""
+RELOAD_S = 60.0
+
+
+class Place(NamedTuple):
+    """Where things are, by the configuration and the options.
+
+    Attributes:
+        state: the state directory.
+        trust: of the pinned root.
+        update: the section, with --url, --name and --channel taken in.
+        names: of the bundles that streams follow, or the one asked for.
+        socket: of the running agent; "" = none.
+    """
+
+    state: Path
+    trust: Path
+    update: Update
+    names: tuple[str, ...]
+    socket: str
+
+    def shelf(self, name: str) -> Shelf:
+        """The bundles of a name."""
+        return Shelf(self.state / "bundles" / release.checked(name))
+
+
+def trust(options: argparse.Namespace) -> int:
+    """`foretail bundle trust`: pin the root of a repository."""
+    from foretail import update  # noqa: PLC0415 - tuf is optional
+
+    print(update.trust(Path(options.root), _place(options).trust))
+    return 0
+
+
+def pull(options: argparse.Namespace) -> int:
+    """`foretail bundle pull`: fetch, examine and activate what the channel offers."""
+    if not options.url and not options.state and not _wanted(options.config):
+        print(f"{options.config} sets no update.url: there is nothing to pull from")
+        return 0
+    place = _place(options)
+    if not place.update.url:
+        raise ConfigError("there is no repository; set update.url, or name one with --url")
+    return _received(place, place.update.url, force=options.force)
+
+
+def import_(options: argparse.Namespace) -> int:
+    """`foretail bundle import`: the same from a folder that holds a copy of the repository."""
+    folder = Path(options.folder).resolve()
+    if not (folder / "metadata").is_dir():
+        raise ConfigError(f"{folder} is no repository: it has no folder `metadata`; copy all that is served")
+    return _received(_place(options), folder.as_uri(), force=options.force)
+
+
+def rollback(options: argparse.Namespace) -> int:
+    """`foretail bundle rollback`: back to the bundle before; what was current returns only with --force."""
+    place = _place(options)
+    if len(place.names) != 1:
+        raise ConfigError(f"say which bundle with --name; there are {', '.join(place.names) or 'none'}")
+    shelf = place.shelf(place.names[0])
+    with shelf.locked():
+        old, new = shelf.rollback()
+    print(f"{place.names[0]}: {new} is current again, {old} is barred until a newer one appears")
+    return _told(place, {place.names[0]})
+
+
+def _received(place: Place, url: str, *, force: bool) -> int:
+    """Fetch from one repository for each name; a refusal of one does not hold the others back."""
+    from foretail import update  # noqa: PLC0415 - tuf is optional
+
+    if not place.names:
+        raise ConfigError(
+            f"no stream's bundle is {place.state}/bundles/NAME/{CURRENT}; set one so, or say which bundle with --name"
+        )
+    limits = update.Limits(place.update.timeout_s, WHOLE * place.update.timeout_s, place.update.bytes_max)
+    done: set[str] = set()
+    refused: list[ConfigError | StreamError] = []
+    with Wire(limits.timeout_s, limits.whole_s) as wire:
+        repository = update.Repository(url, place.trust, place.state / "update-floor.json", wire, limits)
+        for name in place.names:
+            try:
+                if _one(place.shelf(name), repository, name, place.update.channel, force=force):
+                    done.add(name)
+            except (ConfigError, StreamError) as error:
+                refused.append(error)
+    code = _told(place, done) if done else 0
+    for refusal in refused[:-1]:
+        print(f"foretail: {str(refusal).rstrip('.')}.", file=sys.stderr)
+    if refused:
+        raise refused[-1]
+    return code
+
+
+def _one(shelf: Shelf, repository: Repository, name: str, channel: str, *, force: bool) -> bool:
+    """Activate what the channel offers of a name, if it is new; whether it did."""
+    with shelf.locked(), tempfile.TemporaryDirectory(prefix=".draft-", dir=shelf.place) as folder:
+        offered = repository.release(name, channel, Path(folder))
+        standing = shelf.standing
+        if shelf.holds(offered.digest):
+            print(f"{name}: {offered.version} is current, and what {channel} offers")
+            return False
+        if offered.digest[:12] in standing.barred and not force:
+            print(
+                f"{name}: {offered.version} was rolled back here; it returns with --force, or when a newer one appears"
+            )
+            return False
+        if offered.version < standing.floor and not force:
+            raise ConfigError(
+                f"{name}: {channel} offers version {offered.version}, this host has had {standing.floor}; "
+                "an older one is taken with --force only"
+            )
+        tar = repository.tar(offered, Path(folder))
+        found = examined(tar, name)
+        if (found.version, found.digest) != (offered.version, offered.digest):
+            raise ConfigError(
+                f"{name}: the bundle is {release.folder(found.version, found.digest)}, its release says "
+                f"{release.folder(offered.version, offered.digest)}"
+            )
+        old = shelf.current
+        entry = shelf.activate(bundles.read(tar))
+    print(f"{name}: {entry} is current" + (f", {old} is kept for `foretail bundle rollback`" if old else ""))
+    return True
+
+
+def _told(place: Place, names: set[str]) -> int:
+    """Let the running agent take the bundles, and see that it did."""
+    if not place.socket or not Path(place.socket).exists():
+        print("no agent runs; the next start takes it")
+        return 0
+    ask(place.socket, "reload")
+    wanted = {name: place.shelf(name).current for name in names}
+    if _until(lambda: _runs(place.socket, wanted)):
+        print("the agent runs it")
+        return 0
+    raise StreamError(f"the agent did not take it within {RELOAD_S:.0f} s; its log says why (config.refused)")
+
+
+def _runs(socket: str, wanted: dict[str, str]) -> bool:
+    """Whether every stream on a bundle of these names has the wanted version."""
+    try:
+        streams = ask(socket)["streams"].values()
+    except ConfigError:  # between two loops nobody answers
+        return False
+    labels = [figures["bundle"].split(":") for figures in streams]
+    return all(
+        release.folder(int(number), digest) == wanted[name].split(".")[0]
+        for name, number, digest in labels
+        if name in wanted
+    )
+
+
+def _until(fact: Callable[[], bool]) -> bool:
+    end = time.monotonic() + RELOAD_S
+    while not fact():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _wanted(config: str) -> bool:
+    """Whether a configuration file asks for updates, be it complete or not."""
+    try:
+        return bool(tomllib.loads(Path(config).read_text(encoding="utf-8")).get("update", {}).get("url"))
+    except (OSError, ValueError, AttributeError):
+        return True  # `load` says what is wrong
+
+
+def _place(options: argparse.Namespace) -> Place:
+    update, socket = Update(), ""
+    streams: list[str] = []
+    if options.state:
+        state = Path(options.state)
+        folder = state / "trust"
+    elif Path(options.config).exists():
+        config = load(options.config)
+        if not config.agent.state_dir:
+            raise ConfigError(f"{options.config} sets agent.state_dir to nothing; bundles need one")
+        state, update, socket = Path(config.agent.state_dir), config.update, config.agent.status_socket
+        folder, streams = Path(update.trust_dir), [stream.bundle for stream in config.stream]
+    else:
+        raise ConfigError(f"there is no {options.config}; name it with -c, or the state directory with --state")
+    url = getattr(options, "url", None) or update.url
+    channel = release.checked(getattr(options, "channel", None) or update.channel, "channel")
+    update = msgspec.structs.replace(update, url=url, channel=channel)
+    asked = getattr(options, "name", None) or update.name
+    names = (asked,) if asked else tuple(dict.fromkeys(filter(None, (_followed(path, state) for path in streams))))
+    return Place(state, folder, update, names, socket)
+
+
+def _followed(path: str, state: Path) -> str:
+    """The NAME of a stream's `STATE/bundles/NAME/current`; "" for a bundle that lies elsewhere."""
+    place = Path(os.path.abspath(path))  # noqa: PTH100 - the link is not followed
+    if place.name != CURRENT or place.parent.parent != Path(os.path.abspath(state / "bundles")):  # noqa: PTH100
+        return ""
+    return place.parent.name
