@@ -19,7 +19,7 @@ from foretail.lines import Batch, LineLimits, Source, Splitter
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-READ_BYTES = 256 << 10
+READ_BYTES = 512 << 10
 HEAD_BYTES = 64 << 10
 """What is looked at to tell a log from something else."""
 NUL_SHARE_MAX = 0.05
