@@ -133,6 +133,14 @@ def test_random_bytes_have_types():
     assert Matcher(found.patterns, Format(), KeyRule()).match(lines).index.min() >= 0
 
 
+def test_monstrous_lines_are_typed_by_their_beginning():
+    """Megabytes of words, brackets or one letter have a pattern of bounded length each."""
+    lines = [b"a b c " * 100_000, b"x=1 " * 100_000, b"(" * 100_000, b"a" * 1_000_000, b"1.1.1.1:" * 50_000]
+    found = mine([lines], Format())
+    assert max(len(pattern.regex) for pattern in found.patterns) < 16_384
+    assert Matcher(found.patterns, Format(), KeyRule()).match(lines).index.min() >= 0
+
+
 def test_memory_is_bounded_by_skeletons_not_lines():
     """A stream with an id in every line takes the memory of its types."""
 

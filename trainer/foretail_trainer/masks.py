@@ -25,6 +25,8 @@ _OPEN = {"(": ")", "[": "]", "{": "}", '"': '"', "'": "'"}
 _SEPARATORS = frozenset((BLANK, ",", ";", "|"))
 _ITEM_TOKENS_MAX = 24
 _PLANS_MAX = 50_000
+_WORD_MAX = 200
+"""A longer run without blanks is no word: it is a value."""
 _TOKENS_MAX = 256
 """A message's event shows in this many tokens; what follows is one value."""
 
@@ -197,6 +199,12 @@ class _Plan:
     cut: int = 0
 
 
+def _kind(token: str) -> str:
+    if is_blank(token):
+        return BLANK
+    return VALUE if len(token) > _WORD_MAX else token
+
+
 def blinded(message: bytes) -> bytes:
     """The message with every digit as 0 but the class of an HTTP status: what decides a type."""
     zeros = message.translate(_DIGITS_TO_ZERO)
@@ -214,7 +222,7 @@ def is_blank(token: str) -> bool:
 def _plan(skeleton: str) -> _Plan:
     tokens = _tokens(skeleton)
     cut = _TOKENS_MAX if len(tokens) > _TOKENS_MAX else 0
-    key = tuple(BLANK if is_blank(token) else token for token in (tokens[:cut] if cut else tokens))
+    key = tuple(map(_kind, tokens[:cut] if cut else tokens))
     if cut:
         key = (*key, VALUE)
     spans = _lists_once(key)

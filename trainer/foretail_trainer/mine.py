@@ -15,7 +15,7 @@ from foretail_trainer import identity, types
 from foretail_trainer.align import aligned
 from foretail_trainer.cluster import Clusters, cluster
 from foretail_trainer.masks import EMPTY, VALUE, Masks
-from foretail_trainer.settle import Settling, Type, trial
+from foretail_trainer.settle import PATIENT, Settling, Type, trial
 from foretail_trainer.skeletons import EXAMPLES_MAX, Key, Skeleton, Skeletons
 from foretail_trainer.slots import Grouping, Template, neighbours
 from foretail_trainer.templates import ANY
@@ -92,7 +92,7 @@ def mine(
     patterns = _numbered(kept, [int(clusters.labels[row[one.key]]) for one in kept])
     edited = types.applied(patterns, edits, notes)
     if [one.regex for one in edited] != [one.regex for one in matcher.patterns]:
-        matcher = Matcher(edited, Format(), KeyRule())
+        matcher = Matcher(edited, Format(), KeyRule(), PATIENT)
     index = matcher.match(skeletons.messages()).index
     _check(edited, patterns, index, [one.key for one in kept], homes)
     counted = _counted(edited, index, skeletons, base)
@@ -110,10 +110,10 @@ def read_skeletons(
     progress: Progress | None = None,
 ) -> Skeletons:
     """Strips headers and counts skeletons, a batch at a time."""
-    matcher = Matcher((), format, KeyRule())
+    matcher = Matcher((), format, KeyRule(), PATIENT)
     old = None
     if base is not None:
-        before = Matcher(base.patterns, Format(), KeyRule())
+        before = Matcher(base.patterns, Format(), KeyRule(), PATIENT)
         old = lambda message: int(before.match([message]).index[0])  # noqa: E731
     skeletons = Skeletons(masks, old)
     for batch in source:

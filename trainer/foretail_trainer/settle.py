@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from foretail.errors import ConfigError
-from foretail.patterns import Matcher
+from foretail.patterns import Matcher, MatchLimits
 from foretail.schema import Format, KeyRule, Pattern
 from foretail_trainer.templates import Drawn, draw
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from foretail_trainer.skeletons import Key, Skeleton
     from foretail_trainer.slots import Template
 
+PATIENT = MatchLimits(timeout_s=10.0)
+"""Mining must know what a pattern says; how long the agent waits for it is the agent's limit."""
 _ROUNDS_MAX = 12
 _STEP = 1e-3
 
@@ -82,7 +84,7 @@ class Settling:
         """
         for _ in range(_ROUNDS_MAX):
             order = self._ordered()
-            matcher = Matcher(trial(order), Format(), KeyRule())
+            matcher = Matcher(trial(order), Format(), KeyRule(), PATIENT)
             index = matcher.match(self._messages).index.tolist()
             taken: defaultdict[tuple[Key, Key], list[int]] = defaultdict(list)
             for place, (want, got) in enumerate(zip(self.homes, index, strict=True)):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 ANY = "<*>"
 _DIGITS = "0123456789"
 _WIDE_WORDS = 6
+_SHORT_BYTES = 4_000
 _UNIT = re.compile(r"[-+<]?\s?[-+]?[\d.,]+(\s*)([A-Za-z%\u00b5]+)")
 _HEAD = re.compile(r"[a-z][a-z0-9.+-]*://|/(?=\d+(?:\.\d+){3})", re.ASCII)
 _NUMERIC = sum(1 << ord(char) for char in "0123456789.,:+-/")
@@ -74,7 +75,15 @@ def draw(template: Template, members: Sequence[Skeleton], *, narrow: bool = Fals
 
 def _safe(parts: list[_Part], strict: bool) -> str:
     """The regex of `parts`; where it could take long, variables that could trade bytes become one."""
-    attempts = (lambda p: p, _wide_as_one, _tokens_as_one, lambda p: _wide_as_one(_tokens_as_one(p)), _all_as_one)
+    attempts = (
+        lambda p: p,
+        _wide_as_one,
+        _tokens_as_one,
+        lambda p: _wide_as_one(_tokens_as_one(p)),
+        _all_as_one,
+        _short,
+        lambda p: _all_as_one(_short(p)),
+    )
     for attempt in attempts:
         fewer = attempt(parts)
         regex = "".join(_regex(fewer, i, strict) for i in range(len(fewer)))
@@ -96,6 +105,18 @@ def _wide_as_one(parts: list[_Part]) -> list[_Part]:
 def _all_as_one(parts: list[_Part]) -> list[_Part]:
     """All from the first to the last variable as one."""
     return _between(parts, lambda part: part.seen is not None)
+
+
+def _short(parts: list[_Part]) -> list[_Part]:
+    """The first _SHORT_BYTES or so, and the rest as one variable."""
+    out: list[_Part] = []
+    left = _SHORT_BYTES
+    for part in parts:
+        if left <= 0:
+            break
+        out.append(replace(part, literal=part.literal[:left], shown=part.shown[:left]) if part.seen is None else part)
+        left -= len(part.literal) + 20
+    return _settled([*out, _Part(seen=Seen(), rest=True)])
 
 
 def _between(parts: list[_Part], wanted: Callable[[_Part], bool]) -> list[_Part]:
@@ -257,7 +278,7 @@ def _regex(parts: Sequence[_Part], i: int, strict: bool) -> str:
     if part.seen is None:
         return r"\s+" if part.blank else _literal(part.literal)
     if part.regex or part.rest:
-        return part.regex or "(.*?)"
+        return part.regex or r"([\s\S]*?)"
     after = parts[i + 1].literal[:1] if i + 1 < len(parts) else ""
     one = _class(part.seen, after, strict)
     least, most = part.seen.least, part.seen.most
@@ -267,7 +288,14 @@ def _regex(parts: Sequence[_Part], i: int, strict: bool) -> str:
     least = max(least, 1)
     if least == most <= _WIDE_WORDS:
         return "(" + r"\s+".join([one + "+"] * least) + ")" + ("?" if part.optional else "")
-    return rf"({one}+(?:\s{one}*)*)" + ("?" if part.optional else "")
+    return f"({one}{_wide(one)}*)" + ("?" if part.optional else "")
+
+
+def _wide(one: str) -> str:
+    """The class `one` with blanks."""
+    if one == r"\S":
+        return r"[\s\S]"
+    return one.replace(r"[^\s", "[^") if one.startswith("[^") else one.replace("[", r"[\s")
 
 
 def _class(seen: Seen, after: str, strict: bool) -> str:
