@@ -178,10 +178,10 @@ def _run(options: argparse.Namespace) -> int:
     config = _config(options, confirm=confirm)
     wake = threading.Event()
     stream = service.make_stream(config.stream[0], config)
-    journal, known = None, list[str]()
+    journal, known, settled = None, list[str](), True
     if options.state:
         journal = Journal.open(Path(options.state) / "journal", JournalLimits(fsync_s=config.agent.fsync_s))
-        _, known = restore(journal.restore(), {stream.options.name: stream})
+        _, known, settled = restore(journal.restore(), {stream.options.name: stream})
     loops: list[Loop] = []
 
     def stop(*_: object) -> None:
@@ -198,6 +198,8 @@ def _run(options: argparse.Namespace) -> int:
         )
     )
     loops[0].know(known)
+    if not settled:
+        loops[0].compact()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, stop)
     log.info("agent.started", streams=[options.stream], reply=options.reply)

@@ -45,7 +45,7 @@ from foretail.watch import Watch, WatchLimits
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from foretail.bundle import Bundle
     from foretail.config import Stream as StreamConfig
@@ -84,9 +84,9 @@ class _Orders:
     def __init__(self, *, reloads: bool) -> None:
         self._reason: Reason | None = None
         self._loop: Loop | None = None
-        signal.signal(signal.SIGTERM, lambda *_: self._give("stop"))
-        signal.signal(signal.SIGINT, lambda *_: self._give("stop"))
-        signal.signal(signal.SIGHUP, (lambda *_: self._give("reload")) if reloads else signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: self.give("stop"))
+        signal.signal(signal.SIGINT, lambda *_: self.give("stop"))
+        signal.signal(signal.SIGHUP, (lambda *_: self.give("reload")) if reloads else signal.SIG_IGN)
 
     def attach(self, loop: Loop) -> None:
         """Orders go to this loop from now on."""
@@ -100,7 +100,8 @@ class _Orders:
         if self._reason == reason == "reload":
             self._reason = None
 
-    def _give(self, reason: Reason) -> None:
+    def give(self, reason: Reason) -> None:
+        """Ask for it; from a signal handler or another thread."""
         self._reason = "stop" if self._reason == "stop" else reason
         if self._loop is not None:
             self._loop.stop(reason)
@@ -111,7 +112,7 @@ def serve(config: Config, *, reload: Callable[[], Config] | None = None, stdin: 
     orders, wake = _Orders(reloads=reload is not None), threading.Event()
     loop = assemble(config, wake, stdin=stdin)
     while True:
-        with _edges(config, loop):
+        with _edges(config, loop, orders if reload is not None else None):
             telemetry.notify_ready(f"{len(loop.streams)} streams")
             log.info("agent.started", streams=list(loop.streams), observing=loop.observing(time.time()))
             gc.collect()
@@ -124,42 +125,55 @@ def serve(config: Config, *, reload: Callable[[], Config] | None = None, stdin: 
             telemetry.notify_stopping()
             return 0
         telemetry.notify_reloading()
-        config, loop = _reloaded(config, reload, wake)
+        config, loop = _reloaded(config, reload, wake, {name: stream.bundle for name, stream in loop.streams.items()})
 
 
-def _reloaded(config: Config, reload: Callable[[], Config], wake: threading.Event) -> tuple[Config, Loop]:
-    """The new configuration at work, or the old one when the new one cannot be."""
+def _reloaded(
+    config: Config, reload: Callable[[], Config], wake: threading.Event, running: Mapping[str, Bundle]
+) -> tuple[Config, Loop]:
+    """The new configuration at work, or the old one on the bundles that ran when the new one cannot be."""
     try:
         fresh = reload()
         return fresh, assemble(fresh, wake)
     except ConfigError as error:
-        log.error("config.refused", error=str(error), kept="the configuration that was running")
-        return config, assemble(config, wake)
+        log.error("config.refused", error=str(error), kept="the configuration and bundles that were running")
+        return config, assemble(config, wake, running=running)
 
 
-def assemble(config: Config, wake: threading.Event, *, stdin: bool = False) -> Loop:
+def assemble(
+    config: Config, wake: threading.Event, *, stdin: bool = False, running: Mapping[str, Bundle] | None = None
+) -> Loop:
     """A Loop as configured, in the state of the last acknowledged batch.
+
+    Args:
+        config: to be obeyed.
+        wake: set when there is something to do.
+        stdin: lines come from standard input.
+        running: bundles by stream name, in memory, instead of those on disk.
 
     Raises:
         ConfigError: a bundle, the state directory or a sink cannot be used; nothing is left open.
     """
     with contextlib.ExitStack() as undo:
-        loop = _assembled(config, wake, undo, stdin=stdin)
+        loop = _assembled(config, wake, undo, stdin=stdin, running=running or {})
         undo.pop_all()
     return loop
 
 
-def _assembled(config: Config, wake: threading.Event, undo: contextlib.ExitStack, *, stdin: bool) -> Loop:
+def _assembled(
+    config: Config, wake: threading.Event, undo: contextlib.ExitStack, *, stdin: bool, running: Mapping[str, Bundle]
+) -> Loop:
     state = Path(config.agent.state_dir) if config.agent.state_dir else None
-    streams = {stream.name: make_stream(stream, config) for stream in config.stream}
+    streams = {stream.name: make_stream(stream, config, running.get(stream.name)) for stream in config.stream}
     journal = None
     arguments: dict[str, Any] = {}
     chunks: list[str] = []
+    settled = True
     if state is not None:
         limits = JournalLimits(fsync_s=config.agent.fsync_s, compact_bytes_max=config.limits.journal_bytes_max)
         journal = Journal.open(state / "journal", limits)
         undo.callback(journal.close)
-        arguments, chunks = restore(journal.restore(), streams)
+        arguments, chunks, settled = restore(journal.restore(), streams)
     observing = Observing(state, config.agent.observe_h, config.agent.observe_file)
     outlets = build_sinks(config, wake.set)
     undo.callback(lambda: [outlet.close(0.1) for outlet in outlets])
@@ -185,12 +199,14 @@ def _assembled(config: Config, wake: threading.Event, undo: contextlib.ExitStack
         ends=stdin,
     )
     loop.know(chunks)
+    if not settled:
+        loop.compact()
     return loop
 
 
-def make_stream(stream: StreamConfig, config: Config) -> Stream:
-    """A stream on its verified bundle."""
-    bundle = opened(stream.bundle)
+def make_stream(stream: StreamConfig, config: Config, running: Bundle | None = None) -> Stream:
+    """A stream on its verified bundle, or on one that ran."""
+    bundle = running or opened(stream.bundle)
     limits = config.limits
     return Stream(
         with_key(bundle, stream.key),
@@ -254,8 +270,8 @@ def _line_limits(stream: StreamConfig) -> LineLimits:
 
 
 @contextlib.contextmanager
-def _edges(config: Config, loop: Loop) -> Iterator[None]:
-    """The status socket and the metrics endpoint, while the loop runs."""
+def _edges(config: Config, loop: Loop, orders: _Orders | None) -> Iterator[None]:
+    """The status socket and the metrics endpoint, while the loop runs; with `orders` the socket can reload."""
     with contextlib.ExitStack() as stack:
         if config.agent.status_socket:
             observing = loop.observing
@@ -264,6 +280,8 @@ def _edges(config: Config, loop: Loop) -> Iterator[None]:
                 "pause": lambda: _told(observing.pause, "paused"),
                 "resume": lambda: _told(observing.resume, "resumed"),
             }
+            if orders is not None:
+                commands["reload"] = lambda: _told(lambda: orders.give("reload"), "reloading")
             server = StatusServer(config.agent.status_socket, commands)
             stack.callback(server.close)
         if config.agent.metrics:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from foretail.columns import Columns
 from foretail.errors import ConfigError
 from foretail.identity import Cursor
+from foretail.telemetry import log
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,16 +64,34 @@ class Snapshot(msgspec.Struct, frozen=True):
 SNAPSHOT_SCHEMA = 1
 
 
-def restore(restored: Restored, streams: Mapping[str, Stream]) -> tuple[dict[str, Any], list[str]]:
-    """Bring streams to the state of the last acknowledged batch.
+class Restoration(NamedTuple):
+    """What the journal gave beside the streams' own state.
+
+    Attributes:
+        registries: the arguments of `Registry.restore` by stream name.
+        chunks: known forward chunks.
+        settled: the snapshot holds every stream under the bundle it has now. Otherwise the state must be compacted
+            before anything is appended: records name types by the numbers of the bundle in the snapshot before them.
+    """
+
+    registries: dict[str, Any]
+    chunks: list[str]
+    settled: bool
+
+
+def restore(restored: Restored, streams: Mapping[str, Stream]) -> Restoration:
+    """Bring streams to the state of the last acknowledged batch, whichever bundle they had then.
 
     Args:
         restored: what the journal kept.
         streams: fresh.
-
-    Returns:
-        the arguments of `Registry.restore` by stream name, and the known forward chunks.
     """
+    if restored.cut_bytes:
+        log.warning("journal.cut", torn_bytes=restored.cut_bytes)
+    if restored.recovered:
+        log.warning("journal.recovered", because=restored.recovered)
+    if restored.discarded:
+        log.info("journal.discarded", unacknowledged_batches=restored.discarded)
     try:
         snapshot = (
             msgspec.msgpack.decode(restored.snapshot, type=Snapshot)
@@ -93,7 +112,8 @@ def restore(restored: Restored, streams: Mapping[str, Stream]) -> tuple[dict[str
     chunks = list(snapshot.chunks)
     for entry in entries:
         if entry.stream in streams:
-            streams[entry.stream].judge(entry.columns, observed=entry.observed)
+            stream = streams[entry.stream]
+            stream.judge(stream.carried(entry.columns), observed=entry.observed)
         if entry.chunk:
             chunks.append(entry.chunk)
     names = snapshot.registries.keys() | {note.stream for note in notes} | streams.keys()
@@ -105,4 +125,6 @@ def restore(restored: Restored, streams: Mapping[str, Stream]) -> tuple[dict[str
         }
         for name in names
     }
-    return registries, chunks[-CHUNKS_MAX:]
+    digests = {name: state.get("digest") for name, state in snapshot.streams.items()}
+    settled = all(digests.get(name) == stream.bundle.digest for name, stream in streams.items())
+    return Restoration(registries, chunks[-CHUNKS_MAX:], settled)

@@ -107,6 +107,8 @@ class Stream:
         self._sources: dict[int, tuple[str, str]] = {}
         self._sources_made = 0
         self._now = -math.inf
+        self._moved: NDArray[np.int16] | None = None
+        self._severed = False
 
     @property
     def now(self) -> float:
@@ -178,9 +180,27 @@ class Stream:
             self.sessions.restore(state["sessions"])
             known = {pattern.type_id: model_id for model_id, pattern in enumerate(self.bundle.patterns, FIRST)}
             moved = [*range(FIRST), *(known.get(type_id, UNKNOWN) for type_id in state["types"])]
-            self.sessions.slots.translate(np.array(moved, np.int16), FIRST + len(self.bundle.patterns))
+            self._moved = np.array(moved, np.int16)
+            self.sessions.slots.translate(self._moved, FIRST + len(self.bundle.patterns))
         else:
+            self._severed = True
             self.teller.totals.sessions_dropped += len(state["sessions"]["keys"])
+
+    def carried(self, columns: Columns) -> Columns:
+        """Columns that were typed by the bundle of the restored state, in the numbers of this one.
+
+        Where this one cuts the log into sessions in another way only their time is left.
+        """
+        if self._severed:
+            return Columns(now=float(np.frombuffer(columns.times)[-1]) if columns.ids else columns.now)
+        if self._moved is None or not columns.ids:
+            return columns
+        ids = np.frombuffer(columns.ids, np.int16)
+        known = ids < len(self._moved)
+        moved = np.where(known, self._moved[np.where(known, ids, UNKNOWN)], np.int16(UNKNOWN)).astype(np.int16)
+        words = iter(columns.unseen)  # of a type that is gone nobody has kept them
+        unseen = [next(words) if old == UNKNOWN else "0" * 16 for old in ids[moved == UNKNOWN].tolist()]
+        return msgspec.structs.replace(columns, ids=moved.tobytes(), unseen=unseen)
 
     def _cut(self) -> list[Any]:
         """What decides which lines make a session and what is kept of it."""
