@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foretail.errors import ConfigError
-from foretail_trainer.masks import EMPTY, STATUS, VALUE, Masks
+from foretail_trainer.masks import Masks
+from foretail_trainer.tokens import EMPTY, STATUS, VALUE
 
 pytestmark = pytest.mark.trainer
 MASKS = Masks()

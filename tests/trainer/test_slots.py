@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from foretail_trainer.grouping import Grouping, neighbours
 from foretail_trainer.masks import Masks
-from foretail_trainer.slots import Grouping, neighbours
 from foretail_trainer.words import form
 
 pytestmark = pytest.mark.trainer

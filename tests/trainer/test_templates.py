@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foretail.lint import check_pattern, digit_blind
+from foretail_trainer.grouping import Grouping
 from foretail_trainer.masks import Masks
 from foretail_trainer.skeletons import Skeletons
-from foretail_trainer.slots import Grouping
 from foretail_trainer.templates import Drawn, draw
 
 pytestmark = pytest.mark.trainer

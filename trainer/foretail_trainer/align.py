@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from foretail_trainer.masks import BLANK, VALUE
-from foretail_trainer.slots import Template, is_place, narrowed
+from foretail_trainer.grouping import Template, narrowed
+from foretail_trainer.slots import is_place
+from foretail_trainer.tokens import BLANK, VALUE
 from foretail_trainer.words import EVENT, HOLDERS, form, is_word
 
 if TYPE_CHECKING:

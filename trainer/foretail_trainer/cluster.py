@@ -18,7 +18,7 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.metrics import silhouette_score
 from threadpoolctl import threadpool_limits
 
-from foretail_trainer.masks import BLANK
+from foretail_trainer.tokens import BLANK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,11 +14,13 @@ from foretail.schema import Format, KeyRule, Pattern, Patterns
 from foretail_trainer import identity, types
 from foretail_trainer.align import aligned
 from foretail_trainer.cluster import Clusters, cluster
-from foretail_trainer.masks import EMPTY, VALUE, Masks
+from foretail_trainer.grouping import Grouping, Template, neighbours
+from foretail_trainer.masks import Masks
+from foretail_trainer.places import EXAMPLES_MAX, Key, Skeleton
 from foretail_trainer.settle import PATIENT, Settling, Type, trial
-from foretail_trainer.skeletons import EXAMPLES_MAX, Key, Skeleton, Skeletons
-from foretail_trainer.slots import Grouping, Template, neighbours
+from foretail_trainer.skeletons import Skeletons
 from foretail_trainer.templates import ANY
+from foretail_trainer.tokens import EMPTY, VALUE
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,8 +14,8 @@ from foretail_trainer.templates import Drawn, draw
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from foretail_trainer.skeletons import Key, Skeleton
-    from foretail_trainer.slots import Template
+    from foretail_trainer.grouping import Template
+    from foretail_trainer.places import Key, Skeleton
 
 PATIENT = MatchLimits(timeout_s=10.0)
 """Mining must know what a pattern says; how long the agent waits for it is the agent's limit."""

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from foretail.errors import ConfigError
 from foretail.lint import check_pattern
-from foretail_trainer.masks import BLANK, EMPTY, STATUS, VALUE
-from foretail_trainer.skeletons import Key, Place, Seen, Skeleton
+from foretail_trainer.places import Key, Place, Seen, Skeleton
+from foretail_trainer.tokens import BLANK, EMPTY, STATUS, VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from foretail_trainer.slots import Template
+    from foretail_trainer.grouping import Template
 
 ANY = "<*>"
 _DIGITS = "0123456789"

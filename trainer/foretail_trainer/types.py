@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foretail.errors import ConfigError
-from foretail.lint import check_pattern
+from foretail.lint import check_pattern, digit_blind
 from foretail.schema import Pattern
 from foretail.syntax import Group, Set
 from foretail.syntax import Sequence as Items
@@ -96,6 +96,8 @@ def _regex_edit(verb: str, rest: str) -> tuple[str, str]:
     if not _NAME.fullmatch(name) or not regex:
         raise ConfigError(f"write `{verb} NAME REGEX`, the name of letters, digits, _ . and -.")
     check_pattern(regex, name)
+    if verb == "mask" and not digit_blind(regex):
+        raise ConfigError(f"mask {name} looks at single digits; write \\d, because mining does not tell digits apart.")
     return name, regex
 
 

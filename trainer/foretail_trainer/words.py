@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from foretail_trainer.masks import EMPTY, VALUE
+from foretail_trainer.tokens import EMPTY, VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
