@@ -100,6 +100,15 @@ def test_each_kind_bends_the_steps_in_its_way(plan: Plan, expected: tuple[list[s
     assert bent[:2] == expected
 
 
+def test_repeated_retries_count_from_the_first():
+    """An attempt that the healthy request had anyway does not make nine of eight."""
+    assert bend(["a", "r", "b", "c"], Plan(0, "repeated retries", "x", "r", "b")) == (
+        ["a", *["r"] * 8, "b", "c"],
+        2,
+        "x with r 8 times in a row",
+    )
+
+
 def test_steps_without_the_place_for_a_fault_are_refused():
     """An optional branch that was not taken cannot be cut."""
     assert bend(["a", "b"], Plan(0, "skipped step", "x", "c")) is None

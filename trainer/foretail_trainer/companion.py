@@ -41,7 +41,7 @@ class Companion:
     """`foretail run` on one log; observe mode off, incidents collected as they come.
 
     Args:
-        folder: for its configuration, state and diagnostics (`agent.log`).
+        folder: for its configuration, state, diagnostics (`agent.log`) and records (`incidents.jsonl`).
         log: the file to tail, from its head.
         bundle: directory of the bundle.
         told: called with each incident on the reading thread.
@@ -54,7 +54,7 @@ class Companion:
         self.arrivals: list[Arrival] = []
         self.notices: list[str] = []
         self._told = told
-        self._diagnostics = folder / "agent.log"
+        self._diagnostics, self._records = folder / "agent.log", folder / "incidents.jsonl"
         self._sockets = tempfile.mkdtemp(prefix="foretail-")  # short: a socket's path has at most 107 bytes
         self._socket = str(Path(self._sockets) / "s")
         config = folder / "agent.toml"
@@ -118,15 +118,17 @@ class Companion:
 
     def _read(self) -> None:
         assert self._process.stdout is not None  # noqa: S101  it is a pipe
-        for line in self._process.stdout:
-            at = time.time()
-            record = json.loads(line)
-            if record.get("kind") == "incident":
-                arrival = Arrival(at, msgspec.convert(record, Incident))
-                self.arrivals.append(arrival)
-                self._told(arrival)
-            elif record.get("kind") == "notice":
-                self.notices.append(str(record.get("summary", "")))
+        with self._records.open("wb") as kept:
+            for line in self._process.stdout:
+                at = time.time()
+                kept.write(line)
+                record = json.loads(line)
+                if record.get("kind") == "incident":
+                    arrival = Arrival(at, msgspec.convert(record, Incident))
+                    self.arrivals.append(arrival)
+                    self._told(arrival)
+                elif record.get("kind") == "notice":
+                    self.notices.append(str(record.get("summary", "")))
 
 
 def seconds_at_rest(bundle: Path, log: Path) -> float:

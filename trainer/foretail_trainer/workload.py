@@ -90,7 +90,7 @@ FAULTS: tuple[tuple[Kind, str, str, str], ...] = (
     ("skipped step", "download", "auth.granted", ""),
     ("cut short", "replicate", "chunk.copied", ""),
     ("never seen", "delete", "index.corrupt", "metadata.committed"),
-    ("wrong order", "delete", "tombstone.written", ""),
+    ("wrong order", "download", "body.sent", ""),
 )
 """The demo's faults: no two alike, for alike ones are rightly folded into one incident."""
 
@@ -108,7 +108,9 @@ def bend(steps: Sequence[str], plan: Plan) -> tuple[list[str], int, str] | None:
         The steps as they will be, the index of the step that shows the fault, and what was done in words; None if
         these steps lack the place for it (an optional branch not taken, nothing after it).
     """
-    bent, anchor = list(steps), plan.before or plan.step
+    retried = plan.kind == "repeated retries"
+    bent = [step for step in steps if not retried or step != plan.step]
+    anchor = plan.before or plan.step
     if anchor not in bent[:-1]:
         return None
     i = bent.index(anchor)
