@@ -37,6 +37,7 @@ ADVANCE_S = 1.0, 60.0
 PUBLISH_S = 1.0
 RETRY_S = 1.0
 """Pause after the journal refused a record."""
+COMPLAIN_S = 60.0
 SETTLE_S = 0.02
 """Least time between two looks at files that events ask for."""
 
@@ -95,7 +96,7 @@ class Loop:
         self._silent = dict.fromkeys(streams, (0.0, -math.inf))  # last line and advance, monotonic seconds
         self._advanced_from = dict.fromkeys(streams, -math.inf)
         self._turn = 0
-        self._retry_at = self._publish_at = self._watchdog_at = -math.inf
+        self._retry_at = self._complained_at = self._publish_at = self._watchdog_at = -math.inf
         self._watchdog_s = watchdog_s() / 2
         self._began = time.time()
         self._publish(time.monotonic(), self._began)
@@ -126,6 +127,8 @@ class Loop:
             now: monotonic seconds.
             wall: epoch seconds.
         """
+        for watch in self.watches.values():
+            watch.look_if_due(now, wall)  # also while nothing can be read: no rotation goes unseen
         self._acknowledge()
         self._keep(now)
         self._publish(now, wall)
@@ -210,14 +213,12 @@ class Loop:
             self._note(batch.stream)
             self._append(Entry(batch.stream, columns, batch.cursor, chunk, observed))
         except StreamError as error:
-            if self._held is None:
-                log.error("journal.failed", error=str(error), retry_s=RETRY_S)
-            metrics.add("journal_failures_total")
-            self._held, self._retry_at = (batch, inlet, ticket, chunk), now + RETRY_S
+            self._complain(error, now)
+            self._held = (batch, inlet, ticket, chunk)
             return False
         if self._held is not None:
             log.info("journal.recovered")
-            self._held = None
+            self._held, self._complained_at = None, -math.inf
         if chunk:
             self._chunks.append(chunk)
         self._send(stream.judge(columns, batch.lines, observed=observed), inlet, ticket)
@@ -232,7 +233,11 @@ class Loop:
         if self._journal is not None and watch is not None:
             noted = watch.take_notes()
             if noted is not None:
-                self._journal.note(msgspec.msgpack.encode(Note(name, noted)))
+                try:
+                    self._journal.note(msgspec.msgpack.encode(Note(name, noted)))
+                except StreamError:
+                    watch.return_notes(noted)
+                    raise
 
     def _append(self, entry: Entry) -> None:
         if self._journal is None:
@@ -260,8 +265,7 @@ class Loop:
             try:
                 self._append(Entry(name, columns, observed=observed))
             except StreamError as error:
-                log.error("journal.failed", error=str(error), retry_s=RETRY_S)
-                self._retry_at = now + RETRY_S
+                self._complain(error, now)
                 return
             self._send(stream.judge(columns, observed=observed), None, 0)
 
@@ -283,7 +287,7 @@ class Loop:
             try:
                 self._journal.acknowledge(done)
             except StreamError as error:
-                log.error("journal.failed", error=str(error), retry_s=RETRY_S)
+                self._complain(error, time.monotonic())
                 return
         self._done = done
         while self._sent and self._sent[0].sequence <= done:
@@ -294,8 +298,8 @@ class Loop:
     def _compaction_waits(self) -> bool:
         """Whether reading pauses until all is acknowledged and the snapshot is written."""
         journal = self._journal
-        if journal is None or not journal.needs_compaction:
-            return False
+        if journal is None or self._held is not None or not journal.needs_compaction:
+            return False  # a held batch is given out but not journalled: a snapshot would skip it
         if self._sent:
             return True
         self.compact()
@@ -314,16 +318,25 @@ class Loop:
         try:
             self._journal.compact(msgspec.msgpack.encode(snapshot))
         except StreamError as error:
+            self._complain(error, time.monotonic())
+
+    def _complain(self, error: StreamError, now: float) -> None:
+        """The journal refused: counted, said once a minute, tried again after a pause."""
+        metrics.add("journal_failures_total")
+        self._retry_at = now + RETRY_S
+        if now - self._complained_at >= COMPLAIN_S:
+            self._complained_at = now
             log.error("journal.failed", error=str(error), retry_s=RETRY_S)
-            self._retry_at = time.monotonic() + RETRY_S
 
     def _keep(self, now: float) -> None:
-        """What is due by the clock: fsync, systemd's watchdog."""
-        if self._journal is not None:
+        """What is due by the clock: where new files begin, fsync, systemd's watchdog."""
+        if self._journal is not None and now >= self._retry_at:
             try:
+                for name in self.watches:
+                    self._note(name)
                 self._journal.sync(now)
             except StreamError as error:
-                log.error("journal.failed", error=str(error))
+                self._complain(error, now)
         if self._watchdog_s and now >= self._watchdog_at:
             self._watchdog_at = now + self._watchdog_s
             notify_watchdog()

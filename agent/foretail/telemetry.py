@@ -106,6 +106,7 @@ METRICS = {
     "source_refused_total": "Connections closed because of what they sent, by source and cause.",
     "source_undecoded_total": "Lines that should have been JSON objects and were scored as they came, by source.",
     "journal_bytes": "Size of the journal.",
+    "journal_failures_total": "Records, acknowledgements and fsyncs that the journal refused.",
     "journal_age_seconds": "Seconds since the journal was last compacted.",
     "bundle_version": "Version of the active bundle, by stream.",
     "bundle_age_seconds": "Seconds since the active bundle was made, by stream.",
