@@ -16,10 +16,10 @@ from foretail_trainer.align import aligned
 from foretail_trainer.cluster import Clusters, cluster
 from foretail_trainer.grouping import Grouping, Template, neighbours
 from foretail_trainer.masks import Masks
+from foretail_trainer.parts import ANY
 from foretail_trainer.places import EXAMPLES_MAX, Key, Skeleton
 from foretail_trainer.settle import PATIENT, Settling, Type, trial
 from foretail_trainer.skeletons import Skeletons
-from foretail_trainer.templates import ANY
 from foretail_trainer.tokens import EMPTY, VALUE
 
 if TYPE_CHECKING:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from foretail_trainer.tokens import VALUE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from foretail_trainer.tokens import Row
 
 EXAMPLES_MAX = 3
@@ -50,6 +52,14 @@ class Seen:
         self.chars |= other.chars
         self.least = min(self.least, other.least)
         self.most = max(self.most, other.most)
+
+
+def joined(seens: Sequence[Seen]) -> Seen:
+    """All that these saw."""
+    whole = Seen()
+    for seen in seens:
+        whole.join(seen)
+    return whole
 
 
 @dataclass(slots=True)
