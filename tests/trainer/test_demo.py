@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,12 @@ from foretail.errors import ConfigError
 from foretail_trainer import demo, tables
 from foretail_trainer.companion import Companion, Load, configuration
 from foretail_trainer.tally import Arrival, Incident, tally
-from foretail_trainer.workload import Fault
+from foretail_trainer.workload import Fault, Plan, Workload
+from foretail_trainer.writer import RotatingLog
 
 pytestmark = pytest.mark.trainer
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "bundle"
 
 
 def test_the_agent_of_the_demo_observes_nothing_and_holds_nothing_back(tmp_path: Path):
@@ -30,6 +34,23 @@ def test_an_agent_that_cannot_start_says_why(tmp_path: Path):
     """Its own sentence, and no process is left."""
     with pytest.raises(ConfigError, match=r"did not start: .*bundle"):
         Companion(tmp_path, tmp_path / "a.log", tmp_path / "no-bundle", lambda _: None)
+
+
+@pytest.mark.slow
+def test_the_agent_reads_a_rotating_log_and_ends(tmp_path: Path):
+    """Every line of every rotation arrives, its figures are those of a small process, and none is left."""
+    service = Workload(3, time.time() - 60, 20, plan=[Plan(20.0, "never seen", "", "split.brain")])
+    live = tmp_path / "storage.log"
+    with Companion(tmp_path, live, GOLDEN, lambda _: None) as agent, RotatingLog(live, 40_000, keep=3) as log:
+        for event in service.events(40):
+            log.write([event.text])
+            if event.fault is not None:  # the agent catches up here, so that no rotation outruns it
+                agent.await_lines(log.lines, 20)
+        load = agent.await_lines(log.lines, 20)
+    assert load.lines == log.lines
+    assert load.resident_mb < 200
+    assert log.rotations >= 1
+    assert agent.stop() == 0
 
 
 def test_a_folder_of_somebody_else_is_not_emptied(tmp_path: Path):

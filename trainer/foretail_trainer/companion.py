@@ -93,7 +93,7 @@ class Companion:
         return load
 
     def stop(self) -> int:
-        """Tell it to end, force it after STOP_S; its exit code."""
+        """Tell it to end, force it after STOP_S; its exit code, also when it has ended before."""
         self._process.send_signal(signal.SIGTERM)
         try:
             code = self._process.wait(STOP_S)
