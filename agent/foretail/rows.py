@@ -10,8 +10,9 @@ import msgspec
 import numpy as np
 
 from foretail import delimited
+from foretail.deviations import VIEWS
 from foretail.errors import ConfigError
-from foretail.series import VIEWS, Detector
+from foretail.series import Detector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,8 @@ and each distance is worth -log2 P(a normal row lies as far) bits, twice over:
     fresh  against the last `memory` rows, whatever they were: says when something new begins
 
 P has a Pareto tail (peaks over a threshold: Siffer et al., "Anomaly Detection in Streams with Extreme Value Theory",
-KDD 2017). Bits of the views add; of the many features of a log, where a fault touches one, the strongest view counts
-as state. x is the larger of fresh, on a row stranger than all of the last `hold` rows, and of
+KDD 2017). Bits of the views add; of the many features of a log, where a fault touches one, the strongest view of
+the row itself counts as state. x is the larger of fresh, on a row stranger than all of the last `hold` rows, and of
 state, capped just above the threshold: rows of a lasting incident stay anomalous and say no more than that, rows that
 begin one stand out.
 """
@@ -29,6 +29,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from foretail.deviations import (
+    CLIP,
+    FRESH_TAIL,
+    MIX_MIN,
+    NORM,
+    VIEWS,
+    StateTail,
+    Stats,
+    log_distance,
+    pareto,
+    standard,
+    tail_bits,
+    windows_of,
+)
 from foretail.errors import ConfigError
 from foretail.graph import Pair
 from foretail.surprise import exceedance
@@ -40,92 +54,19 @@ if TYPE_CHECKING:
 
     from foretail.schema import SeriesInfo
 
-VIEWS = ("model", "drift", "level", "trend", "mix")
-CLIP = 8.0
-"""Inputs of the network lie within so many deviations."""
-MIX_MIN = 3
-"""Features from which on the mix speaks."""
-NORM = 4
-"""Features join as the 4-norm: between their mean, which one feature cannot move, and their maximum."""
-FLOOR = 0.02
-"""Distances below this share of the normal one are alike."""
-STATE_TAIL, FRESH_TAIL = 0.1, 0.02
-"""Share of normal distances that the Pareto tail is fitted to."""
-PRIOR, PRIOR_ROWS = 0.1, 3
-"""The tail index before any excess was seen, and how many excesses that is worth."""
-CAP = 1.1
-"""State alone lifts x to so many thresholds."""
+PRESENT = [0, 2, 4]
+"""Views of the row itself, without those before it: model, level, mix."""
+HELD, CAP = 1.09, 1.1
+"""State alone lifts x to HELD thresholds at most; what is fresh to CAP at least."""
 SLACK = 0.1
 """Rates move by so much of themselves without anything being wrong."""
+USUAL = 2.5
+"""Deviations beyond which nothing is expected."""
 LEARN = 0.1
 """A row over the threshold moves the baseline so much slower."""
 EVERY = 5
 """Rows between two fits of the fresh tail."""
 HISTORY_MIN = 50
-
-
-def fresh_limit(alpha: float, views: int) -> float:
-    """Fresh bits that fewer than a share of alpha of rows reach, whatever the data.
-
-    Each view has b bits with probability 2^-b. A sum of x needs one of V views to have x/V, so that
-    P(sum >= x) <= V * 2^(-x/V), however the views depend on each other.
-    """
-    return views * math.log2(views / alpha)
-
-
-_DAY_S, _WEEK_S = 86_400.0, 604_800.0
-
-
-class Stats:
-    """What is normal of each feature: rows of `NAME.stats.npy`.
-
-    Attributes:
-        centre, scale: float64 `[F]` of the (logged) training values.
-        views: float64 `[V, F]`: root mean square of each view on rows the model was not fitted on.
-        mix: float64 `[F, F]`: from deviations to what each feature is beyond the others; None = fewer than 3 features.
-        excess: float64 `[F]`: mean excess of the mix beyond its last tenth, in units of where that begins (the mix's
-            row of `views`): features differ in their tails, and a tight one must not wait for a wild one.
-    """
-
-    def __init__(self, table: NDArray[np.float64], mix: NDArray[np.float64] | None = None) -> None:
-        self.mix = mix
-        if (
-            table.ndim != 2
-            or len(table) != 2 + self.count + (mix is not None)
-            or not np.isfinite(table).all()
-            or (table[1:] <= 0).any()
-        ):
-            raise ConfigError("the statistics of the series are damaged; fetch the bundle again")
-        self.centre, self.scale, self.views = table[0], table[1], table[2 : 2 + self.count]
-        self.excess = table[-1] if mix is not None else np.ones(table.shape[1])
-
-    @property
-    def count(self) -> int:
-        """Views: V."""
-        return len(VIEWS) if self.mix is not None else len(VIEWS) - 1
-
-
-class StateTail:
-    """-log2 P against training data: as counted up to the last tenth, a Pareto tail beyond."""
-
-    def __init__(self, normal: NDArray[np.floating[Any]]) -> None:
-        self._sorted = np.sort(normal)
-        n = len(self._sorted)
-        self._p = np.log2((n + 1) / (n - np.arange(n)))
-        self._u, self._index = _pareto(self._sorted, STATE_TAIL)
-
-    def bits(self, distance: float) -> float:
-        """Bits of a log distance; never falls as the distance grows."""
-        if distance > self._u:
-            return -math.log2(STATE_TAIL) + (distance - self._u) / self._index / math.log(2)
-        return min(float(np.interp(distance, self._sorted, self._p, left=0.0)), -math.log2(STATE_TAIL))
-
-
-def _pareto(values: NDArray[np.floating[Any]], share: float) -> tuple[float, float]:
-    """Where the tail begins and its index: the mean excess of logs (Hill), drawn to PRIOR while excesses are few."""
-    u = float(np.quantile(values, 1 - share))
-    excess = values[values > u] - u
-    return u, float((excess.sum() + PRIOR * PRIOR_ROWS) / (len(excess) + PRIOR_ROWS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +81,7 @@ class Scored:
         low, high: float64 `[n, F]`: where a normal value would lie.
         shares: float64 `[n, F]`, how much each feature adds to the strongest view; sums to 1.
         distance: float64 `[n, V]`, log distances.
-        new: bool `[n]`: stranger than the rows before it.
+        new: bool `[n]`: anomalous, and stranger than the rows before it or the first after `hold` calm ones: an alarm.
     """
 
     ratio: NDArray[np.float64]
@@ -158,32 +99,6 @@ class Scored:
     def anomalous(self) -> NDArray[np.bool_]:
         """True where a row is anomalous."""
         return self.ratio >= 1.0
-
-
-def calendar(kind: str, times: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Where in the day (and week) each time lies, on circles: float32 `[n, 0 | 2 | 4]`; NaN times lie nowhere."""
-    periods = {"none": (), "day": (_DAY_S,), "week": (_DAY_S, _WEEK_S)}[kind]
-    angles = [2 * np.pi * (times % period) / period for period in periods]
-    columns = [wave(angle) for angle in angles for wave in (np.sin, np.cos)]
-    return np.nan_to_num(np.array(columns, np.float32).reshape(len(columns), len(times)).T)
-
-
-def log_distance(views: NDArray[np.float64], stats: Stats) -> NDArray[np.float64]:
-    """Scaled views `[..., V, F]` to log distances `[..., V]`, float32 as the history keeps them.
-
-    The mix counts by its strangest feature, in bits: linear up to where the feature's last tenth begins, then as an
-    exponential tail has them.
-    """
-    joined = np.mean(views**NORM, axis=-1) ** (1 / NORM)
-    if stats.mix is not None:
-        joined[..., -1] = tail_bits(views[..., -1, :], stats).max(axis=-1)
-    return np.asarray(np.log(joined + FLOOR).astype(np.float32), np.float64)
-
-
-def tail_bits(mix: NDArray[np.float64], stats: Stats) -> NDArray[np.float64]:
-    """Bits of each feature's scaled mix: float64 `[..., F]`."""
-    beyond = np.maximum(mix - 1.0, 0.0) / stats.excess / math.log(2)
-    return np.asarray(-math.log2(STATE_TAIL) * np.minimum(mix, 1.0) + beyond)
 
 
 class Detector:
@@ -297,41 +212,6 @@ class Detector:
 _FIELDS = ("ratio", "bits", "fresh", "state", "expected", "low", "high", "shares", "distance", "new")
 
 
-def standard(rows: NDArray[np.float64], stats: Stats, logged: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Values -> deviations from their centre, float64 `[n, F]`; NaN stays."""
-    values = rows.astype(np.float64)
-    values[:, logged] = np.log1p(np.maximum(values[:, logged], 0.0))
-    return np.asarray((values - stats.centre) / stats.scale)
-
-
-def windows_of(
-    info: SeriesInfo, z: NDArray[np.float64], times: NDArray[np.float64], last: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The rows as the network sees them, with `last` before them, and a window for each new row.
-
-    A missing value is the one before it. Before the first row lies the centre. A forecaster's window ends before its
-    row; its calendar is that of the row after each.
-
-    Returns:
-        float32 `[m + n, F]`, float32 `[n, C, inputs]`.
-    """
-    n, f, c = len(z), z.shape[1], info.window
-    clipped = np.clip(z, -CLIP, CLIP).astype(np.float32)
-    history = np.concatenate([last, clipped])
-    for row, column in np.argwhere(np.isnan(history)):
-        history[row, column] = history[row - 1, column] if row else 0.0
-    padded = np.concatenate([np.zeros((max(0, c + 1 - len(last)), f), np.float32), history])
-    first = len(padded) - n  # place of the first new row
-    starts = first + np.arange(n) - c + (0 if info.forecast else 1)
-    windows = padded[starts[:, None] + np.arange(c)]
-    if info.calendar == "none":
-        return history, windows
-    step = info.interval_s or (float(np.nanmedian(np.diff(times))) if n > 1 else 0.0)
-    when = times[:, None] + step * (np.arange(c) - c + 1)
-    marks = calendar(info.calendar, when.ravel()).reshape(n, c, -1)
-    return history, np.concatenate([windows, marks], axis=2)
-
-
 class Core:
     """Distances, tails and the running state behind `Detector`, without its model; the trainer calibrates with it.
 
@@ -355,6 +235,7 @@ class Core:
         self._recent = np.zeros(info.hold)
         self._rows = 0
         self._flagged = False
+        self._calm = info.hold  # rows since the last anomalous one
         self.restart()
 
     def restart(self) -> None:
@@ -385,14 +266,30 @@ class Core:
             error: float64 `[..., F]`, deviations.
             expected: of the same shape, deviations: what was expected.
         """
+        return error / self._noise(expected)
+
+    def _noise(self, expected: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How far a logged count strays by itself, in deviations; 1 for other features."""
         logs = np.clip(expected * self._stats.scale + self._stats.centre, 0.0, 30.0)
-        noise = np.sqrt(np.exp(-logs) + SLACK**2) / self._stats.scale
-        return np.where(self._logged, error / noise, error)
+        return np.where(self._logged, np.sqrt(np.exp(-logs) + SLACK**2) / self._stats.scale, 1.0)
+
+    def _normal(
+        self, view: str, z: NDArray[np.float64], expected: NDArray[np.float64], base: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """What the strongest view expected of a row, and how far a normal value lies from it; deviations `[F]`."""
+        views = self._stats.views
+        if view in {"level", "trend"}:
+            return base, 2 * views[2]
+        if view == "mix" and self._stats.mix is not None:
+            held = np.nan_to_num(np.clip(z, -CLIP, CLIP))
+            among = np.clip(held - self._stats.mix @ held, -USUAL, USUAL)  # what the others came to, as far as one saw
+            return among, 2 * views[4] * self._noise(among)
+        return expected, 2 * views[0] * self._noise(expected)
 
     def step(self, z: NDArray[np.float64], expected: NDArray[np.float64], logged: NDArray[np.bool_]) -> Scored:
         """Judge rows: deviations and what the model expected of them, float64 `[n, F]`."""
         n, f = z.shape
-        stats, views = self._stats, self._stats.count
+        info, stats, views = self._info, self._stats, self._stats.count
         ratio, fresh, state = np.zeros(n), np.zeros(n), np.zeros(n)
         bits, distance, shares, around = np.zeros((n, views)), np.zeros((n, views)), np.zeros((n, f)), np.zeros((n, f))
         width, fresh_rows = np.zeros((n, f)), np.zeros(n, np.bool_)
@@ -407,20 +304,21 @@ class Core:
             self._recent[self._rows % len(self._recent)] = fresh[row]
             self._rows += 1
             state[row] = self.state(bits[row])
-            ratio[row] = min(state[row] / self._limit_state, CAP)
+            ratio[row] = min(state[row] / self._limit_state, HELD)
             if new:
                 novel = fresh[row] / self._limit_fresh
                 ratio[row] = max(ratio[row], novel if novel < 1 else CAP * novel)
-            fresh_rows[row] = new or (ratio[row] >= 1 and not self._flagged)
+            self._calm += 1
+            if ratio[row] >= 1:
+                fresh_rows[row] = self._calm > info.hold or ratio[row] >= CAP
+                self._calm = 0
             self._flagged = bool(ratio[row] >= 1)
             strongest = int(np.argmax(bits[row]))
-            power = (tail_bits(seen[-1], stats) if strongest == len(VIEWS) - 1 else seen[strongest]) ** NORM
+            each, own = seen[strongest], stats.excess[strongest]
+            power = (tail_bits(each, own) if own[0] else each) ** NORM
+            power = power * (0.25 + seen[2]) ** 2  # who left its own place moved, not who stayed while others did
             shares[row] = power / max(power.sum(), 1e-300)
-            view = VIEWS[strongest]
-            around[row] = expected[row] if view in {"model", "drift"} else base
-            if view == "mix":
-                around[row] = z[row] - stats.mix @ np.nan_to_num(z[row])  # what the others came to
-            width[row] = 2 * stats.views[{"model": 0, "drift": 0, "mix": 4}.get(view, 2)]
+            around[row], width[row] = self._normal(VIEWS[strongest], z[row], expected[row], base)
         return Scored(
             ratio,
             bits,
@@ -435,8 +333,8 @@ class Core:
         )
 
     def state(self, bits: NDArray[np.float64]) -> Any:
-        """What the views' bits `[..., V]` come to: their sum, or the strongest (see `SeriesInfo.add`)."""
-        return bits.sum(axis=-1) if self._info.add else bits.max(axis=-1)
+        """What the views' bits `[..., V]` come to: their sum, or the strongest of PRESENT (see `SeriesInfo.add`)."""
+        return bits.sum(axis=-1) if self._info.add else bits[..., PRESENT].max(axis=-1)
 
     def bits(self, distance: NDArray[np.float64]) -> tuple[list[float], float]:
         """State bits of each view and fresh bits of one row's log distances `[V]`, which then join the history."""
@@ -453,7 +351,7 @@ class Core:
             self._since = 0
             if self._count >= HISTORY_MIN:
                 past = self._ring[:, : min(self._count, self._ring.shape[1])]
-                self._fits = [_pareto(view, FRESH_TAIL) for view in past]
+                self._fits = [pareto(view, FRESH_TAIL) for view in past]
         total = 0.0
         for (u, index), d in zip(self._fits, distance.tolist(), strict=True):
             if d > u:
@@ -478,6 +376,7 @@ class Core:
             "recent": self._recent.tobytes(),
             "rows": self._rows,
             "flagged": bool(self._flagged),
+            "calm": self._calm,
         }
 
     def restore(self, state: Any) -> None:
@@ -487,7 +386,7 @@ class Core:
         self._count, self._since, self._rows = state["count"], state["since"], state["rows"]
         self._fits = [(u, index) for u, index in state["fits"]]
         self._recent = np.frombuffer(state["recent"]).copy()
-        self._flagged = state["flagged"]
+        self._flagged, self._calm = state["flagged"], state["calm"]
 
 
 def _file(files: Mapping[str, bytes], name: str) -> bytes:

@@ -214,7 +214,9 @@ class Counter:
 
     def advance(self, now: float) -> list[Closed]:
         """Event time moved on without a line of this origin."""
-        return self._move(math.floor(now / self._step), line=False) if self._bin is not None and math.isfinite(now) else []
+        return (
+            self._move(math.floor(now / self._step), line=False) if self._bin is not None and math.isfinite(now) else []
+        )
 
     @property
     def idle(self) -> bool:

@@ -19,25 +19,25 @@ def test_separator_and_header_are_found(tmp_path, separator):
     """The separator is the one that cuts all lines alike, the header is what stands above numbers."""
     rows = [["time", "a b", "c"], *([f"2024-01-01 00:0{i}:00", str(i), "x"] for i in range(5))]
     sheet = delimited.read(write(tmp_path, "\n".join(separator.join(row) for row in rows)))
-    assert (("time", "a b", "c"), 5) == (sheet.names, len(sheet.rows))
+    assert (sheet.names, len(sheet.rows)) == (("time", "a b", "c"), 5)
 
 
 def test_columns_without_header_are_numbers(tmp_path):
     """A file without a header has columns 1, 2, 3; they are asked for by number."""
     sheet = delimited.read(write(tmp_path, "1.5,2\n3,4\n"))
-    assert (["2", "4"], ("1", "2")) == (sheet.column(sheet.place("2")), sheet.names)
+    assert (sheet.column(sheet.place("2")), sheet.names) == (["2", "4"], ("1", "2"))
 
 
 def test_header_can_be_denied(tmp_path):
     """`--no-header` keeps the first row as data."""
     sheet = delimited.read(write(tmp_path, "text,label\nb,1\n"), Dialect(header=False))
-    assert [["text", "label"], ["b", "1"]] == sheet.rows
+    assert sheet.rows == [["text", "label"], ["b", "1"]]
 
 
 def test_quote_is_as_told(tmp_path):
     """JSON in cells quoted by | keeps its commas and quotes."""
     sheet = delimited.read(write(tmp_path, '|{"a": 1, "b": "x"}|,0\n|{"a": 2}|,1\n'), Dialect(quote="|", header=False))
-    assert ['{"a": 1, "b": "x"}', '{"a": 2}'] == sheet.column(0)
+    assert sheet.column(0) == ['{"a": 1, "b": "x"}', '{"a": 2}']
 
 
 def test_bytes_that_are_no_text_survive(tmp_path):
@@ -83,10 +83,10 @@ def test_timestamp_column_is_found_by_name_or_look(tmp_path):
     epoch = delimited.read(write(tmp_path, "v,timestamp\n1500000000,1500000000\n1500000001,1500000060\n"))
     dated = delimited.read(write(tmp_path, "v,x\n1,2020-01-01 00:00:00\n2,2020-01-01 00:01:00\n"))
     plain = delimited.read(write(tmp_path, "v,x\n1,1500000000\n2,1500000060\n"))
-    assert (1, 1, None) == tuple(map(delimited.timestamp, (epoch, dated, plain)))
+    assert tuple(map(delimited.timestamp, (epoch, dated, plain))) == (1, 1, None)
 
 
 def test_cells_without_number_are_nan():
     """Words and infinities are no numbers."""
-    assert [1.0, True, True] == [*delimited.numbers(["1"]), *map(math.isnan, delimited.numbers(["x", "inf"]))]
+    assert [*delimited.numbers(["1"]), *map(math.isnan, delimited.numbers(["x", "inf"]))] == [1.0, True, True]
     assert np.isnan(delimited.numbers([""])).all()

@@ -4,24 +4,16 @@ import msgspec
 import numpy as np
 import pytest
 
+from foretail.deviations import StateTail, Stats, calendar, fresh_limit, log_distance, standard, tail_bits, windows_of
 from foretail.errors import ConfigError
 from foretail.schema import Calibration, SeriesInfo, Tail
-from foretail.series import (
-    CAP,
-    Core,
-    StateTail,
-    Stats,
-    calendar,
-    fresh_limit,
-    log_distance,
-    standard,
-    tail_bits,
-    windows_of,
-)
+from foretail.series import CAP, Core
 
 
 def info(f=1, *, forecast=True, window=3, logged=False, hold=20, **more):
-    calibration = Calibration(0.01, "row", 20.0, False, 100, 0.0, Tail((), (), 1.0), weights={"state": 20.0, "fresh": 35.0})
+    calibration = Calibration(
+        0.01, "row", 20.0, False, 100, 0.0, Tail((), (), 1.0), weights={"state": 20.0, "fresh": 35.0}
+    )
     names = tuple("abcdefgh"[:f])
     return SeriesInfo(names, (logged,) * f, "lstm", forecast, window, f, calibration, hold=hold, memory=500, **more)
 
@@ -29,7 +21,7 @@ def info(f=1, *, forecast=True, window=3, logged=False, hold=20, **more):
 def core(f=1, **more):
     rng = np.random.default_rng(0)
     normal = np.log(np.abs(rng.normal(size=(4, 400))) + 0.02)
-    return Core(info(f, **more), Stats(np.vstack([np.zeros(f), np.ones(f), np.ones((4, f))])), normal)
+    return Core(info(f, **more), Stats(np.vstack([np.zeros(f), np.ones(f), np.ones((4, f)), np.zeros((4, f))])), normal)
 
 
 def step(one, z, logged=False):
@@ -39,7 +31,7 @@ def step(one, z, logged=False):
 
 def test_fresh_limit_is_the_bound_of_four_views():
     """P(a view has limit/4 bits) times four views is alpha."""
-    assert 0.01 == pytest.approx(4 * 2 ** (-fresh_limit(0.01, 4) / 4))
+    assert pytest.approx(4 * 2 ** (-fresh_limit(0.01, 4) / 4)) == 0.01
 
 
 def test_state_bits_never_fall_as_the_distance_grows():
@@ -57,8 +49,8 @@ def test_a_jump_is_fresh_and_its_rest_is_capped():
     assert not found.anomalous[:200].any()
     assert found.anomalous[200:].all()
     assert found.new[200]
-    assert found.ratio[200] > CAP
-    assert found.ratio[225:240].max() <= CAP
+    assert found.ratio[200] >= CAP
+    assert found.ratio[225:240].max() < CAP
 
 
 def test_rows_cut_in_any_way_give_the_same():
@@ -89,30 +81,32 @@ def test_missing_values_are_no_news():
 def test_a_feature_that_leaves_the_others_is_named():
     """The shares point at what moved; expected and range lie where the others are."""
     found = step(core(3), [[0.1, -0.2, 0.0]] * 30 + [[0.1, 50.0, 0.0]])
-    assert 1 == int(found.shares[-1].argmax())
+    assert int(found.shares[-1].argmax()) == 1
     assert found.high[-1, 1] < 10
-    assert 1.0 == pytest.approx(found.shares[-1].sum())
+    assert pytest.approx(found.shares[-1].sum()) == 1.0
 
 
 def test_mix_speaks_by_its_strangest_feature():
     """A tight feature does not wait for a wild one: its own tail decides."""
-    table = np.vstack([np.zeros(3), np.ones(3), np.ones((5, 3)), [0.1, 1.0, 1.0]])
+    excess = np.zeros((5, 3))
+    excess[4] = [0.1, 1.0, 1.0]
+    table = np.vstack([np.zeros(3), np.ones(3), np.ones((5, 3)), excess])
     stats = Stats(table, np.eye(3))
     seen = np.zeros((5, 3))
     seen[4] = [3.0, 3.0, 0.0]
-    bits = tail_bits(seen[4], stats)
+    bits = tail_bits(seen[4], stats.excess[4])
     assert bits[0] > 5 * bits[1] > 0
     assert log_distance(seen, stats)[4] == pytest.approx(math.log(bits[0] + 0.02), abs=1e-5)
 
 
 def test_forecaster_sees_only_rows_before():
-    """The window of a row ends before it for a forecaster, with it for an autoencoder; before the first lies the centre."""
+    """A row's window ends before it for a forecaster, with it for an autoencoder; before the first lies the centre."""
     z, times = np.arange(1.0, 6.0)[:, None], np.arange(5.0)
     empty = np.zeros((0, 1), np.float32)
     before = windows_of(info(), z, times, empty)[1][:, :, 0].tolist()
     there = windows_of(info(forecast=False), z, times, empty)[1][:, :, 0].tolist()
-    assert [[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 4]] == before
-    assert [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 5]] == there
+    assert before == [[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 4]]
+    assert there == [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 5]]
 
 
 def test_windows_go_on_over_a_cut():
@@ -126,8 +120,8 @@ def test_windows_go_on_over_a_cut():
 
 def test_logged_columns_are_log_of_one_plus():
     """A count of e - 1 lies one unit above none."""
-    stats = Stats(np.vstack([[0.0], [1.0], np.ones((4, 1))]))
-    assert 1.0 == pytest.approx(standard(np.array([[math.e - 1]]), stats, np.array([True]))[0, 0])
+    stats = Stats(np.vstack([[0.0], [1.0], np.ones((4, 1)), np.zeros((4, 1))]))
+    assert pytest.approx(standard(np.array([[math.e - 1]]), stats, np.array([True]))[0, 0]) == 1.0
 
 
 @pytest.mark.parametrize(("kind", "width"), [("none", 0), ("day", 2), ("week", 4)])
@@ -141,4 +135,4 @@ def test_calendar_is_periodic(kind, width):
 def test_damaged_statistics_are_refused():
     """A scale of nought would divide by it."""
     with pytest.raises(ConfigError, match="damaged"):
-        Stats(np.zeros((6, 2)))
+        Stats(np.zeros((10, 2)))

@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -38,20 +39,20 @@ def test_features_of_an_interval():
     """Counts of the chosen types, then other types, unknown lines, all lines, bytes and error lines."""
     one = counter()
     closed = one.add(lines([0, 60, 61, 62, 63, 64, 130], [3, 3, 3, 4, 5, 2, 3], errors={2}))
-    assert [[2, 1, 1, 1, 5, 50, 1]] == [interval.row.tolist() for interval in closed]
+    assert [interval.row.tolist() for interval in closed] == [[2, 1, 1, 1, 5, 50, 1]]
 
 
 def test_the_first_interval_is_not_judged():
     """An origin seen in mid-interval has no whole one yet."""
-    assert [] == counter().add(lines([10, 20, 70]))
+    assert counter().add(lines([10, 20, 70])) == []
 
 
 def test_silence_is_counted():
     """Intervals without a line close as empty, when the next line comes or event time says so."""
     one = counter()
     one.add(lines([0, 60]))
-    assert [60.0, 120.0] == [interval.start for interval in one.add(lines([200]))]
-    assert [(180.0, 1), (240.0, 0)] == [(c.start, c.lines) for c in one.advance(300.0)]
+    assert [interval.start for interval in one.add(lines([200]))] == [60.0, 120.0]
+    assert [(c.start, c.lines) for c in one.advance(300.0)] == [(180.0, 1), (240.0, 0)]
 
 
 def test_a_hole_starts_anew():
@@ -59,17 +60,17 @@ def test_a_hole_starts_anew():
     one = counter()
     one.add(lines([0, 60]))
     closed = one.advance(1e9)
-    assert 1 + GAP == len(closed)
-    assert [] == one.add(lines([1e9 + 61]))
-    assert [True] == [interval.fresh for interval in one.add(lines([1e9 + 125, 1e9 + 190]))]
+    assert len(closed) == 1 + GAP
+    assert one.add(lines([1e9 + 61])) == []
+    assert [interval.fresh for interval in one.add(lines([1e9 + 125, 1e9 + 190]))] == [True]
 
 
 def test_late_lines_count_where_they_come():
     """A clock that steps back opens no interval a second time."""
     one = counter()
     one.add(lines([0, 60, 125]))
-    assert [] == one.add(lines([30]))
-    assert [2] == [interval.lines for interval in one.advance(180.0)]
+    assert one.add(lines([30])) == []
+    assert [interval.lines for interval in one.advance(180.0)] == [2]
 
 
 def test_keys_are_counted_once():
@@ -77,7 +78,7 @@ def test_keys_are_counted_once():
     one = counter(keys=True)
     one.add(lines([0, 60], which=[-1, 0], keys=[b"x"]))
     one.add(lines([61, 62], which=[0, 1], keys=[b"x", b"y"]))
-    assert 2 == one.advance(120.0)[0].row[-1]
+    assert one.advance(120.0)[0].row[-1] == 2
 
 
 def test_readings_are_mean_and_p95():
@@ -88,13 +89,13 @@ def test_readings_are_mean_and_p95():
     one = counter(readings=(Reading("a", 0, "ms"),))
     one.add(lines([0, 60, 61], readings=found))
     first, second = one.advance(180.0)
-    assert [15.0, 19.5] == first.row[-2:].tolist()
+    assert first.row[-2:].tolist() == [15.0, 19.5]
     assert all(map(math.isnan, second.row[-2:]))
 
 
 def test_captures_that_are_numbers():
     """Only finite numbers are readings."""
-    assert [1.5, None, None] == [parse(text) for text in (b"1.5", b"x", b"inf")]
+    assert [parse(text) for text in (b"1.5", b"x", b"inf")] == [1.5, None, None]
 
 
 @given(
@@ -109,7 +110,7 @@ def test_intervals_do_not_depend_on_cuts(rows, cuts):
     whole = counter().add(lines(times, ids))
     one, closed = counter(), []
     edges = sorted({0, *[min(c, len(rows)) for c in cuts], len(rows)})
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         fresh = counter()
         fresh.restore(msgspec.msgpack.decode(msgspec.msgpack.encode(one.snapshot())))
         one = fresh

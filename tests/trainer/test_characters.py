@@ -43,7 +43,7 @@ def fitted(tmp_path_factory):
 
 def test_the_label_that_is_not_normal_is_raised(fitted):
     """Two labels, one named like normal: the other is the positive one."""
-    assert ("evil", "normal") == (fitted[0].info.positive, fitted[0].info.negative)
+    assert (fitted[0].info.positive, fitted[0].info.negative) == ("evil", "normal")
     assert fitted[0].metrics["accuracy"] > 0.95
 
 
@@ -51,19 +51,30 @@ def test_a_csv_is_scored_with_its_reasons(fitted, tmp_path):
     """One verdict a row; the span that speaks most lies in the injection."""
     one, folder = fitted
     manifest = Manifest(
-        SCHEMA, "t", 1, "2024-01-01T00:00:00Z", "0", "0", {}, Format(), KeyRule(), 0.0, Training("", 0, 0), lines=one.info
+        SCHEMA,
+        "t",
+        1,
+        "2024-01-01T00:00:00Z",
+        "0",
+        "0",
+        {},
+        Format(),
+        KeyRule(),
+        0.0,
+        Training("", 0, 0),
+        lines=one.info,
     )
     bundle = bundles.write(
         folder / "b", manifest, {**one.files, "patterns.json": msgspec.json.encode(Patterns(SCHEMA, ()))}
     )
     items = rows(60, seed=9)
     found = list(score_lines(bundle, csv(tmp_path / "y.csv", items), "text"))
-    assert 60 == len(found)
+    assert len(found) == 60
     right = [verdict.anomalous == (label == "evil") for verdict, (_, label) in zip(found, items, strict=True)]
     assert sum(right) >= 56
     odd = next(v for v, (_, label) in zip(found, items, strict=True) if v.anomalous and label == "evil")
     assert set(odd.explanation.span.text) & set("'=-or")
-    assert (("line",), "evil") == (odd.reasons, odd.label)
+    assert (odd.reasons, odd.label) == (("line",), "evil")
     assert all((verdict.score >= 0.5) is verdict.anomalous for verdict in found)
 
 
@@ -81,7 +92,7 @@ def test_a_line_is_judged_alike_in_any_company(cell):
     together = model.logits(lines)
     assert together.tolist() == [float(LineModel(info, files).logits([line])[0]) for line in lines]
     assert together.tolist() == model.logits(lines).tolist()
-    assert len(set(line[:100] for line in lines)) == model.misses
+    assert len({line[:100] for line in lines}) == model.misses
     assert np.abs(LineModel(info, twin).logits(lines) - together).max() < 0.2
 
 
@@ -104,7 +115,7 @@ def test_long_lines_cost_only_themselves(fitted, monkeypatch):
     run = model._pair.__call__
     monkeypatch.setattr(model, "_pair", lambda ids: seen.append(len(ids)) or run(ids))
     model.logits([b"x" * 10] * 1 + [b"y%d" % i for i in range(20)] + [b"z" * 320])
-    assert [1] * 9 + [22] == seen
+    assert seen == [1] * 9 + [22]
 
 
 def test_thresholds_of_a_wanted_rate():
@@ -121,13 +132,13 @@ def test_platt_gives_probabilities():
     z = rng.normal(0, 3, 20_000)
     truth = rng.random(20_000) < 1 / (1 + np.exp(-(0.5 * z - 1)))
     slope, offset = characters.platt(z, truth)
-    assert (0.5, -1.0) == (pytest.approx(slope, abs=0.03), pytest.approx(offset, abs=0.06))
+    assert (pytest.approx(slope, abs=0.03), pytest.approx(offset, abs=0.06)) == (0.5, -1.0)
 
 
 def test_auc_counts_ties_half():
     """A constant says nothing: one half; a perfect order: one."""
     truth = np.array([False, False, True, True])
-    assert (0.5, 1.0) == (characters.auc(truth, np.zeros(4)), characters.auc(truth, np.arange(4.0)))
+    assert (characters.auc(truth, np.zeros(4)), characters.auc(truth, np.arange(4.0))) == (0.5, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -150,11 +161,12 @@ def test_json_requests_are_read_without_dropped_fields(tmp_path):
     """`--quote '|' --no-header`, column numbers, `drop`: what is left decides."""
     path = tmp_path / "x.csv"
     lines = [
-        f'|{{"timestamp": {i}, "q": "{EVIL if i % 3 == 0 else "search"} {i * 7919 % 1000}"}}|,{int(i % 3 == 0)}' for i in range(300)
+        f'|{{"timestamp": {i}, "q": "{EVIL if i % 3 == 0 else "search"} {i * 7919 % 1000}"}}|,{int(i % 3 == 0)}'
+        for i in range(300)
     ]
     path.write_text("\n".join(lines) + "\n")
     options = Options(shape=charnet.Shape(units=8, embedding=8), plan=FAST, drop=("timestamp",))
     found = characters.fit_lines(str(path), "1", "2", options, dialect=Dialect(quote="|", header=False))
-    assert "1" == found.info.positive
+    assert found.info.positive == "1"
     assert all(b"timestamp" not in line for line in found.judged.lines)
     assert found.metrics["accuracy"] > 0.95

@@ -17,8 +17,8 @@ def at(rows, n=1000):
 
 def test_silence_is_nought_and_the_first_rows_of_all_windows_are_a_hundred():
     """0 is the detector that raises nothing, 100 the one that raises each window at its first row."""
-    assert 0.0 == nab.score([series()], [at([])], 0.5)[0]
-    assert 100.0 == pytest.approx(nab.score([series()], [at([400, 700])], 0.5)[0])
+    assert nab.score([series()], [at([])], 0.5)[0] == 0.0
+    assert pytest.approx(nab.score([series()], [at([400, 700])], 0.5)[0]) == 100.0
 
 
 def test_later_in_the_window_is_worth_less():
@@ -31,21 +31,21 @@ def test_a_false_alarm_costs_least_right_after_a_window():
     """Far from any window it costs .11 of a window, just behind one next to nothing."""
     hits = [400, 700]
     far, near = (nab.score([series()], [at([*hits, row])], 0.5)[0] for row in (300, 500))
-    assert 100 - 100 * 0.11 / 4 == pytest.approx(far)
+    assert pytest.approx(far) == 100 - 100 * 0.11 / 4
     assert 99.9 < near <= 100
 
 
 def test_the_probation_is_not_scored():
     """What is raised in the first 15 % costs nothing."""
-    assert 150 == series().probation
-    assert 0.0 == nab.score([series()], [at(range(150))], 0.5)[0]
+    assert series().probation == 150
+    assert nab.score([series()], [at(range(150))], 0.5)[0] == 0.0
 
 
 def test_one_threshold_serves_all_files():
     """The label-optimised threshold is the best for all files together."""
     one, two = at([400, 700]) * 3, at([400, 700]) + at([300]) * 2
     best, threshold = nab.score([series(), series()], [one, two], None)
-    assert (1.0, True) == (threshold, 98 < best < 100)
+    assert (threshold, 98 < best < 100) == (1.0, True)
 
 
 def test_windowed_gaussian_raises_a_jump():
@@ -53,4 +53,4 @@ def test_windowed_gaussian_raises_a_jump():
     values = np.random.default_rng(0).normal(size=1000)
     values[600] = 10
     found = nab.windowed_gaussian(series()._replace(values=values))
-    assert 600 == int(found[200:].argmax()) + 200
+    assert int(found[200:].argmax()) + 200 == 600

@@ -32,7 +32,18 @@ def csv(path, n, seed=0, fault=(), extra="anomaly"):
 
 def bundle_of(folder, fitted):
     manifest = Manifest(
-        SCHEMA, "t", 1, "2024-01-01T00:00:00Z", "0", "0", {}, Format(), KeyRule(), 0.0, Training("", 0, 0), series=fitted.info
+        SCHEMA,
+        "t",
+        1,
+        "2024-01-01T00:00:00Z",
+        "0",
+        "0",
+        {},
+        Format(),
+        KeyRule(),
+        0.0,
+        Training("", 0, 0),
+        series=fitted.info,
     )
     patterns = msgspec.json.encode(Patterns(SCHEMA, ()))
     return write(folder, manifest, {**fitted.files, "patterns.json": patterns})
@@ -48,7 +59,7 @@ def fitted(tmp_path_factory):
 def test_columns_and_notes(fitted):
     """Stamps are found, a 0/1 column named like the answer is left out and said so."""
     one, _, _ = fitted
-    assert (("a", "b", "c"), "datetime") == (one.info.columns, one.info.timestamp)
+    assert (one.info.columns, one.info.timestamp) == (("a", "b", "c"), "datetime")
     assert any("anomaly" in note for note in one.notes)
 
 
@@ -60,7 +71,7 @@ def test_a_fault_is_found_and_named(fitted):
     assert sum(verdict.anomalous for verdict in found[200:230]) > 20
     assert sum(verdict.anomalous for verdict in found[:200]) <= 10
     first = next(verdict for verdict in found[200:] if verdict.anomalous)
-    assert ("b", ("series",)) == (first.explanation.moved[0].feature, first.reasons)
+    assert (first.explanation.moved[0].feature, first.reasons) == ("b", ("series",))
     assert first.explanation.moved[0].high < first.explanation.moved[0].seen
     assert all((verdict.score >= 0.5) is verdict.anomalous for verdict in found)
     assert msgspec.json.decode(msgspec.json.encode(first))["kind"] == "row"
@@ -86,7 +97,7 @@ def test_a_gap_begins_a_new_history(fitted):
     one, bundle, _ = fitted
     times = one.table.times[:100].copy()
     times[50:] += 86_400
-    assert 100 == len(Detector(one.info, bundle.files, "series").score(one.table.values[:100], times).ratio)
+    assert len(Detector(one.info, bundle.files, "series").score(one.table.values[:100], times).ratio) == 100
 
 
 def test_bundle_of_a_series_alone_is_read(fitted):
@@ -134,9 +145,7 @@ def test_the_same_seed_gives_the_same_weights():
     assert all((a == b).all() for a, b in zip(one.arrays, two.arrays, strict=True))
 
 
-@pytest.mark.parametrize(
-    ("how", "wanted"), [("mean", [1.5, 3.0]), ("max", [2.0, 3.0]), ("last", [2.0, 3.0])]
-)
+@pytest.mark.parametrize(("how", "wanted"), [("mean", [1.5, 3.0]), ("max", [2.0, 3.0]), ("last", [2.0, 3.0])])
 def test_readings_of_an_interval_become_a_row(tmp_path, how, wanted):
     """`--interval` joins readings; an interval without any gives no row."""
     path = tmp_path / "x.csv"
@@ -162,5 +171,5 @@ def test_what_cannot_be_fitted_says_why(values, options, said):
 def test_quantile_extrapolates_only_when_it_must():
     """99 values certify 1 %; fewer lie on the fitted tail, beyond the largest."""
     values = np.arange(199.0)
-    assert (False, True) == (reckoning.quantile(values, 0.01)[1], reckoning.quantile(values[:50], 0.01)[1])
+    assert (reckoning.quantile(values, 0.01)[1], reckoning.quantile(values[:50], 0.01)[1]) == (False, True)
     assert reckoning.quantile(values[:50], 0.01)[0] > 49

@@ -139,13 +139,17 @@ def _labels(labels: Sequence[str], positive: str | None, path: str) -> tuple[str
         shown = ", ".join(map(repr, names[:6].tolist()))
         raise ConfigError(f"{path}: the label column holds {len(names)} labels ({shown}); it must hold two")
     if counts.min() < RARE_MIN:
-        raise ConfigError(f"{path}: only {counts.min()} lines are labelled {names[counts.argmin()]!r}; give {RARE_MIN}")
+        raise ConfigError(
+            f"{path}: only {counts.min()} lines are labelled {str(names[counts.argmin()])!r}; give {RARE_MIN}"
+        )
     if positive is None:
         normal = [name for name in names.tolist() if name.lower() in NORMAL_LABELS]
         common = normal[0] if len(normal) == 1 else str(names[counts.argmax()])
         positive = str(next(name for name in names.tolist() if name != common))
     elif positive not in names:
-        raise ConfigError(f"{path}: no line is labelled {positive!r}; the labels are {names[0]!r} and {names[1]!r}")
+        raise ConfigError(
+            f"{path}: no line is labelled {positive!r}; the labels are {str(names[0])!r} and {str(names[1])!r}"
+        )
     return positive, str(next(name for name in names.tolist() if name != positive))
 
 

@@ -8,15 +8,11 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from foretail.errors import ConfigError
-from foretail.schema import Calibration, SeriesInfo, Tail
-from foretail.series import (
+from foretail.deviations import (
     CLIP,
     MIX_MIN,
     STATE_TAIL,
     VIEWS,
-    Core,
-    Scored,
     Stats,
     calendar,
     fresh_limit,
@@ -24,6 +20,9 @@ from foretail.series import (
     standard,
     windows_of,
 )
+from foretail.errors import ConfigError
+from foretail.schema import Calibration, SeriesInfo, Tail
+from foretail.series import Core, Scored
 from foretail_trainer import forecast
 
 if TYPE_CHECKING:
@@ -138,11 +137,9 @@ def fit(
     fitted = forecast.fit(shape, windows, history, options.plan, seed=options.seed)
     files = forecast.files(fitted, name)
     agreement = _gate(info, stats, normal, z, windows, fitted, files, name)
-    table = [stats.centre, stats.scale, stats.views]
+    files[f"{name}.stats.npy"] = _npy(np.vstack([stats.centre, stats.scale, stats.views, stats.excess]))
     if stats.mix is not None:
-        table.append(stats.excess)
         files[f"{name}.mix.npy"] = _npy(stats.mix)
-    files[f"{name}.stats.npy"] = _npy(np.vstack(table))
     files[f"{name}.normal.npy"] = _npy(normal[:, -max(info.memory, 1) :].astype(np.float32))
     return Reckoned(info, files, scored, agreement, notes)
 
@@ -197,9 +194,14 @@ def _stats(rows: NDArray[np.float64], logged: NDArray[np.bool_]) -> Stats:
     scale = np.nanstd(values, axis=0)
     scale = np.where(scale > 1e-9 * np.maximum(np.abs(centre), 1e-9), scale, np.maximum(0.01 * np.abs(centre), 1.0))
     f = len(centre)
-    z = standard(rows, Stats(np.vstack([centre, scale, np.ones((len(VIEWS) - 1, f))])), logged)
+    z = standard(rows, _unscaled(centre, scale, None), logged)
     mix = mixing(z) if f >= MIX_MIN else None
-    return Stats(np.vstack([centre, scale, np.ones((len(VIEWS) - 1 if mix is None else len(VIEWS) + 1, f))]), mix)
+    return _unscaled(centre, scale, mix)
+
+
+def _unscaled(centre: NDArray[np.float64], scale: NDArray[np.float64], mix: NDArray[np.float64] | None) -> Stats:
+    views = np.ones((len(VIEWS) - (mix is None), len(centre)))
+    return Stats(np.vstack([centre, scale, views, 0 * views]), mix)
 
 
 def mixing(z: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -257,20 +259,18 @@ def _calibrate(
         mixed = plain.steady(mixed, np.nan_to_num(centred) - mixed)
         raw[:, -1] = mixed
     views = np.sqrt(np.nanmean(raw**2, axis=0))
-    table = [stats.centre, stats.scale, *np.maximum(views, SCALE_MIN)]
-    if stats.mix is not None:
-        begins = np.maximum(np.quantile(np.abs(mixed), 1 - STATE_TAIL, axis=0), SCALE_MIN)
-        over = np.maximum(np.abs(mixed) / begins - 1.0, 0.0)
-        table[-1] = begins
-        table.append((over.sum(axis=0) + EXCESS_PRIOR * 3) / ((over > 0).sum(axis=0) + 3))
-    stats = Stats(np.vstack(table), stats.mix)
+    views, excess = np.maximum(views, SCALE_MIN), np.zeros_like(views)
+    for view in range(stats.count):
+        if not info.add or VIEWS[view] == "mix":
+            views[view], excess[view] = _tails(np.abs(raw[:, view]))
+    stats = Stats(np.vstack([stats.centre, stats.scale, views, excess]), stats.mix)
     flags = np.array(info.logged)
     distance = log_distance(np.abs(raw) / stats.views, stats)
     normal = distance.T
     blocks = np.array_split(np.arange(n), BLOCKS)
     # No model has seen the row it judges; where it ranks among all distances is what a tail made of them says.
     state, fresh = _judge(Core(info, stats, normal), distance)
-    limit_state, far = _threshold(state, blocks, options.alpha)
+    limit_state, far = _threshold(state, blocks if info.add else blocks[:0], options.alpha)
     limit_fresh = fresh_limit(options.alpha, stats.count)
     ratio = np.maximum(state / limit_state, fresh / limit_fresh)
     calibration = Calibration(
@@ -294,6 +294,13 @@ def _calibrate(
     return info, stats, normal, scored, tuple(notes)
 
 
+def _tails(view: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where each feature's last tenth begins, and its mean excess in units of that: `[n, F]` -> `[F]`, `[F]`."""
+    begins = np.maximum(np.quantile(view, 1 - STATE_TAIL, axis=0), SCALE_MIN)
+    over = np.maximum(view / begins - 1.0, 0.0)
+    return begins, (over.sum(axis=0) + EXCESS_PRIOR * 3) / ((over > 0).sum(axis=0) + 3)
+
+
 def _step(core: Core, z: NDArray[np.float64], r: NDArray[np.float64], logged: NDArray[np.bool_]) -> Scored:
     return core.step(z, z - r, logged)
 
@@ -305,14 +312,14 @@ def _judge(core: Core, distance: NDArray[np.float64]) -> tuple[NDArray[np.float6
 
 
 def _threshold(bits: NDArray[np.float64], blocks: Sequence[NDArray[np.intp]], alpha: float) -> tuple[float, bool]:
-    """The bits that a share of alpha reaches in no block: time blocks differ, and the worst has to keep the promise.
+    """The bits that a share of alpha reaches in all, and in no block: rows of one block are alike, the worst decides.
 
     Returns:
         The threshold, and whether it lies on a fitted exponential tail because there are too few rows.
     """
-    worst = max(
-        min(quantile(bits[block], alpha)[0], float(np.nextafter(bits[block].max(), math.inf))) for block in blocks
-    )
+    parts = [bits[block] for block in blocks]
+    highest = [min(quantile(part, alpha)[0], float(np.nextafter(part.max(), math.inf))) for part in parts]
+    worst = max(highest, default=0.0)
     whole, far = quantile(bits, alpha)
     return max(worst, whole, 1.0), far
 
