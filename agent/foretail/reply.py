@@ -22,6 +22,7 @@ from foretail.answers import OK, Answers, Confirmations, line_of, mark
 from foretail.config import Config, StdoutSink, build
 from foretail.delivery import Delivery
 from foretail.errors import ConfigError
+from foretail.joining import joined
 from foretail.journal import Journal, JournalLimits
 from foretail.lines import LineLimits
 from foretail.loop import Loop
@@ -180,8 +181,12 @@ def _run(options: argparse.Namespace) -> int:
     stream = service.make_stream(config.stream[0], config)
     journal, known, settled = None, list[str](), True
     if options.state:
-        journal = Journal.open(Path(options.state) / "journal", JournalLimits(fsync_s=config.agent.fsync_s))
-        _, known, settled = restore(journal.restore(), {stream.options.name: stream})
+        journal = Journal.open(
+            Path(options.state) / "journal", JournalLimits(fsync_s=config.agent.fsync_s, compact_bytes_max=8 << 20)
+        )
+        restored = journal.restore()
+        restored = restored._replace(records=list(joined(restored.records)))
+        _, known, settled = restore(restored, {stream.options.name: stream})
     loops: list[Loop] = []
 
     def stop(*_: object) -> None:
