@@ -90,7 +90,9 @@ def rollback(options: argparse.Namespace) -> int:
     with shelf.locked():
         old, new = shelf.rollback()
     print(f"{place.names[0]}: {new} is current again, {old} is barred until a newer one appears")
-    return _told(place, {place.names[0]})
+    if not _told(place, set(place.names)):
+        raise StreamError(f"the agent did not take it within {RELOAD_S:.0f} s; its log says why (config.refused)")
+    return 0
 
 
 def _received(place: Place, url: str, *, force: bool) -> int:
@@ -112,12 +114,27 @@ def _received(place: Place, url: str, *, force: bool) -> int:
                     done.add(name)
             except (ConfigError, StreamError) as error:
                 refused.append(error)
-    code = _told(place, done) if done else 0
+    if done and not _told(place, done):
+        refused.append(_undone(place, done))
     for refusal in refused[:-1]:
         print(f"foretail: {str(refusal).rstrip('.')}.", file=sys.stderr)
     if refused:
         raise refused[-1]
-    return code
+    return 0
+
+
+def _undone(place: Place, names: set[str]) -> StreamError:
+    """Take back what the running agent does not take."""
+    for name in names:
+        shelf = place.shelf(name)
+        with shelf.locked():
+            if shelf.previous:
+                shelf.rollback()
+    _told(place, names)
+    return StreamError(
+        f"the agent did not take {', '.join(sorted(names))} within {RELOAD_S:.0f} s, so the bundle before is current "
+        "again; the agent's log says why (config.refused)"
+    )
 
 
 def _one(shelf: Shelf, repository: Repository, name: str, channel: str, *, force: bool) -> bool:
@@ -151,17 +168,21 @@ def _one(shelf: Shelf, repository: Repository, name: str, channel: str, *, force
     return True
 
 
-def _told(place: Place, names: set[str]) -> int:
-    """Let the running agent take the bundles, and see that it did."""
+def _told(place: Place, names: set[str]) -> bool:
+    """Let the running agent take the bundles; False if it did not in time. No agent is none to tell."""
     if not place.socket or not Path(place.socket).exists():
         print("no agent runs; the next start takes it")
-        return 0
-    ask(place.socket, "reload")
+        return True
+    try:
+        ask(place.socket, "reload")
+    except ConfigError as error:
+        print(f"the agent was not told ({str(error).rstrip('.')}); its next start takes it")
+        return True
     wanted = {name: place.shelf(name).current for name in names}
-    if _until(lambda: _runs(place.socket, wanted)):
-        print("the agent runs it")
-        return 0
-    raise StreamError(f"the agent did not take it within {RELOAD_S:.0f} s; its log says why (config.refused)")
+    if not _until(lambda: _runs(place.socket, wanted)):
+        return False
+    print("the agent runs it")
+    return True
 
 
 def _runs(socket: str, wanted: dict[str, str]) -> bool:

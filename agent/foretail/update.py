@@ -169,7 +169,11 @@ class Repository:
                 )
         if floors.get(self._identity) != seen:
             floors[self._identity] = seen
-            write_durably(self._floor, [msgspec.json.encode(floors)])
+            try:
+                self._floor.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+                write_durably(self._floor, [msgspec.json.encode(floors)])
+            except OSError as error:
+                raise ConfigError(f"cannot write {self._floor}: {error.strerror}; run as the agent's user") from error
 
     def _floors(self) -> dict[str, dict[str, Seen]]:
         try:

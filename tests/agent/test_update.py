@@ -1,0 +1,287 @@
+"""Bundles over the network: attacks on a real TUF repository over HTTP, rotation, rollback, killed activations."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("tuf")
+pytest.importorskip("cryptography")
+
+import attacks
+from attacks import ATTACKS, NAME, Host, attacked, standing
+
+from foretail import bundle as bundles
+from foretail.activation import Shelf
+from foretail.errors import ConfigError
+from foretail.examination import Bounds, examined
+from foretail.status import ask
+
+pytestmark = pytest.mark.trainer
+
+LINES = (attacks.BUNDLE.parent / "storage.log").read_bytes().splitlines(keepends=True)
+PATIENCE_S = 120.0
+STEPS = ("written", "placed", "previous", "current", "standing", "forgotten")
+
+
+def until(true):
+    """Wait for a fact about another process."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < deadline, "it did not get there in time"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A host on version 1, before which version 2 lies; tests work on copies."""
+    folder = tmp_path_factory.mktemp("base") / "host"
+    folder.mkdir()
+    Host(folder).begin()
+    return folder
+
+
+@pytest.fixture
+def site(base, tmp_path):
+    """A copy of the host, and the web server of its repository."""
+    with attacked(base, tmp_path / "host") as made:
+        yield made
+
+
+def test_what_is_published_is_pulled_examined_and_made_current(site, capsys):
+    """Version 2 over HTTP; version 1 is kept; a second pull finds nothing new."""
+    host, web = site
+    assert host.take("pull", "--url", web.url) == 0
+    assert standing(host)[0].startswith("2-")
+    assert (host.shelf / "previous").readlink().name.startswith("1-")
+    assert host.take("pull", "--url", web.url) == 0
+    assert "2 is current, and what stable offers" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name.replace(" ", "-"))
+def test_an_attack_is_refused_with_one_sentence_and_the_bundle_stays(site, attack, capsys):
+    """Exit 1 or 2, one line on stderr that says what is wrong; what was current is, byte for byte."""
+    host, web = site
+    attack.arrange(host, web)
+    before = standing(host)
+    capsys.readouterr()
+    assert host.take("pull", "--url", web.url) in (1, 2)
+    sentences = capsys.readouterr().err.splitlines()
+    assert len(sentences) == 1
+    assert re.search(attack.sentence, sentences[0])
+    assert standing(host) == before
+    assert not list(host.folder.rglob("evil*.json"))
+    assert not list(host.shelf.glob(".draft*"))
+
+
+@pytest.mark.parametrize("role", ["root", "targets", "snapshot", "timestamp"])
+def test_keys_are_rotated_under_a_running_host(site, role):
+    """Hosts follow the chain of roots from the one they pinned."""
+    host, web = site
+    host.train("keys", "rotate", role)
+    assert host.take("pull", "--url", web.url) == 0
+    assert standing(host)[0].startswith("2-")
+
+
+def test_a_revoked_key_signs_nothing_any_more(site, capsys):
+    """Who stole the timestamp key before it was replaced cannot serve its signatures after."""
+    host, web = site
+    stolen = (host.repo / "metadata" / "timestamp.json").read_bytes()
+    host.train("keys", "rotate", "timestamp")
+    (host.repo / "metadata" / "timestamp.json").write_bytes(stolen)
+    assert host.take("pull", "--url", web.url) == 2
+    assert "timestamp was signed by 0/1 keys" in capsys.readouterr().err
+
+
+def test_unreadable_local_metadata_is_made_anew_from_the_pinned_root(site):
+    """Garbage, and a folder where a file was: neither stops an update."""
+    host, web = site
+    cache = next((host.folder / "trust").glob("metadata-*"))
+    for name in ("timestamp.json", "snapshot.json"):
+        (cache / name).write_bytes(b"\x00garbage")
+    (cache / "targets.json").unlink()
+    (cache / "targets.json").mkdir()
+    assert host.take("pull", "--url", web.url) == 0
+    assert standing(host)[0].startswith("2-")
+
+
+def test_an_unreachable_repository_is_said_and_nothing_changes(site, capsys):
+    """Exit 1: try again later; scoring goes on."""
+    host, _ = site
+    before = standing(host)
+    assert host.take("pull", "--url", f"http://127.0.0.1:{attacks.quiet_port()}") == 1
+    assert "cannot be read" in capsys.readouterr().err
+    assert standing(host) == before
+
+
+def test_without_a_pinned_root_nothing_is_taken(site, capsys):
+    """Trust never begins by itself."""
+    host, web = site
+    (host.folder / "trust" / "root.json").unlink()
+    assert host.take("pull", "--url", web.url) == 2
+    assert "foretail bundle trust ROOT.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"{}", b"no json", b'{"signed": {}, "signatures": []}'])
+def test_what_is_no_root_is_not_trusted(site, content, capsys):
+    """The pinned root stays."""
+    host, _ = site
+    pinned = (host.folder / "trust" / "root.json").read_bytes()
+    (host.folder / "odd.json").write_bytes(content)
+    assert host.take("trust", str(host.folder / "odd.json")) == 2
+    assert "is no valid root metadata" in capsys.readouterr().err
+    assert (host.folder / "trust" / "root.json").read_bytes() == pinned
+
+
+def test_a_rolled_back_version_returns_only_by_force_or_newer(site, capsys):
+    """`rollback` bars what was current; the next version ends the bar."""
+    host, web = site
+    assert host.take("pull", "--url", web.url) == 0
+    assert host.take("rollback") == 0
+    assert standing(host)[0].startswith("1-")
+    assert host.take("pull", "--url", web.url) == 0
+    assert standing(host)[0].startswith("1-")
+    assert "returns with --force, or when a newer one appears" in capsys.readouterr().out
+    host.train("publish", "--revert", "2")
+    assert host.take("pull", "--url", web.url) == 0
+    assert standing(host)[0].startswith("3-")
+    assert host.take("rollback") == 0
+    assert host.take("pull", "--url", web.url, "--force") == 0
+    assert standing(host)[0].startswith("3-")
+
+
+def test_a_configuration_without_a_repository_has_nothing_to_pull(site, capsys):
+    """The timer of a fresh installation succeeds in silence."""
+    host, _ = site
+    assert host.take("pull") == 0
+    assert "there is nothing to pull from" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_at_any_step_of_an_activation_old_or_new_is_whole(site, step):
+    """SIGKILL after each step; the next activation comes to its end and leaves no remains."""
+    host, _ = site
+    bundle = host.bundle(2)
+    code = (
+        "import os, sys; from pathlib import Path; from foretail import bundle; from foretail.activation import Shelf\n"
+        "stop = lambda step: step == sys.argv[3] and os.kill(os.getpid(), 9)\n"
+        "Shelf(Path(sys.argv[1]), stop).activate(bundle.read(sys.argv[2]))"
+    )
+    command = [sys.executable, "-c", code, str(host.shelf), str(bundle.path), step]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    entry, digest = standing(host)
+    new = STEPS.index(step) >= STEPS.index("current")
+    assert entry.startswith("2-" if new else "1-")
+    assert digest == (bundle.digest if new else bundles.read(attacks.BUNDLE).digest)
+    assert Shelf(host.shelf).standing.floor == (2 if new else 1)
+    Shelf(host.shelf).activate(bundle)
+    assert standing(host)[1] == bundle.digest
+    assert sorted(path.name.split("-")[0] for path in host.shelf.iterdir()) == sorted(
+        [".lock", "1", "2", "current", "previous", "standing.json"]
+    )
+
+
+def test_a_damaged_current_bundle_is_fetched_again(site):
+    """The same version in another folder: nothing is written into a folder that is in use."""
+    host, web = site
+    assert host.take("pull", "--url", web.url) == 0
+    (host.shelf / "current" / "patterns.json").write_bytes(b"{}")
+    assert host.take("pull", "--url", web.url) == 0
+    assert standing(host)[0].endswith(".1")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "sentence"),
+    [(Bounds(wall_s=0.05), "took over 0 s"), (Bounds(memory_bytes=96 << 20), "is refused: ")],
+)
+def test_an_examination_is_bounded(bounds, sentence):
+    """A bundle that eats time or memory ends its examination, not the host."""
+    with pytest.raises(ConfigError, match=sentence):
+        examined(attacks.BUNDLE, NAME, bounds)
+
+
+class Agent:
+    """`foretail run` on the host's configuration."""
+
+    def __init__(self, host: Host) -> None:
+        self.host, self.out = host, host.folder / "out.jsonl"
+        self.log, self.socket = host.folder / "storage.log", str(host.folder / "s.sock")
+
+    def __enter__(self):
+        self.log.touch()
+        command = [sys.executable, "-m", "foretail", "run", "-c", str(self.host.config)]
+        with (self.host.folder / "err.log").open("ab") as err:
+            self.process = subprocess.Popen(command, stderr=err, stdout=subprocess.DEVNULL)
+        until(lambda: Path(self.socket).exists())
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+    def write(self, first: int, last: int) -> None:
+        with self.log.open("ab") as file:
+            file.writelines(LINES[first:last])
+
+    def records(self) -> list[dict]:
+        rows = [json.loads(line) for line in self.out.read_bytes().split(b"\n")[:-1]] if self.out.exists() else []
+        return [row for row in rows if row["kind"] == "line"]
+
+
+def test_a_running_agent_takes_the_new_bundle_without_losing_or_repeating_a_line(site):
+    """Refused ones do not touch it; the good one is told over the socket; every line has one verdict, scored alike."""
+    host, web = site
+    with Agent(host) as agent:
+        agent.write(0, 200)
+        until(lambda: len(agent.records()) == 200)
+        web.lies["timestamp.json"] = attacks._endless
+        assert host.take("pull", "--url", web.url) == 2
+        web.lies.clear()
+        agent.write(200, 400)
+        assert host.take("pull", "--url", web.url) == 0
+        assert ask(agent.socket)["streams"]["storage"]["bundle"].startswith("golden:2:")
+        agent.write(400, 600)
+        until(lambda: len(agent.records()) == 600)
+        agent.process.send_signal(signal.SIGTERM)
+        assert agent.process.wait(PATIENCE_S) == 0
+        got = agent.records()
+    assert len({row["id"] for row in got}) == 600
+    assert {row["bundle"].split(":")[1] for row in got} == {"1", "2"}
+    whole = [json.loads(line) for line in (attacks.BUNDLE.parent / "lines.jsonl").read_text().splitlines()]
+    expected = [row["score"] for row in whole if row["kind"] == "line"][:600]
+    assert [row["score"] for row in got] == expected
+
+
+def test_what_the_running_agent_cannot_load_is_taken_back(site, monkeypatch):
+    """The agent keeps what it runs; the pull ends with exit 1 and the bundle before is current again."""
+    host, web = site
+    monkeypatch.setattr("foretail.exchange.RELOAD_S", 2.0)
+    with Agent(host) as agent:
+        text = host.config.read_text()
+        host.config.write_text(text.replace('name = "storage"', 'name = "storage"\nnonsense = 1'))
+        monkeypatch.setattr("foretail.exchange._place", _placed(host, text))
+        assert host.take("pull", "--url", web.url) == 1
+        assert standing(host)[0].startswith("1-")
+        assert ask(agent.socket)["streams"]["storage"]["bundle"].startswith("golden:1:")
+
+
+def _placed(host: Host, text: str):
+    """Where things are, by a configuration that was readable a moment ago."""
+    from foretail.exchange import _place  # noqa: PLC0415
+
+    good = host.folder / "good.toml"
+    good.write_text(text)
+
+    def place(options):
+        options.config = str(good)
+        return _place(options)
+
+    return place
