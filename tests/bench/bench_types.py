@@ -251,7 +251,10 @@ def misses(found: dict[str, Any]) -> list[str]:
             out.append(f"{path}: {row['kept']:.4f} of lines keep their type_id (.99)")
         limit = 0.001 if "hdfs" in path else 0.02
         if row["untyped"] >= limit:
-            out.append(f"{path}: {row['untyped']:.4f} of later lines are type 0 ({limit})")
+            out.append(
+                f"{path}: {row['untyped']:.4f} of later lines are type 0 ({limit});"
+                f" {row['untyped_of_seen']:.4f} of types that earlier lines have"
+            )
     if found["hdfs_seconds"] > 15:
         out.append(f"mining the HDFS log took {found['hdfs_seconds']:.1f} s (15)")
     if found.get("stream", {}).get("megabytes", 0) > 1500:
