@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
 
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 
 
 def until(fact: Callable[[], Any]) -> bool:

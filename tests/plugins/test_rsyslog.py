@@ -16,7 +16,7 @@ from plugins.daemons import PATIENCE_S, children, count, send, until, verdicts
 
 PLUGIN = Path(__file__).parents[2] / "plugins/rsyslog"
 FORETAIL = str(Path(sys.executable).with_name("foretail"))
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a loaded machine may need long
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from plugins.daemons import PATIENCE_S, children, count, send, until, verdicts
 
 PLUGIN = Path(__file__).parents[2] / "plugins/syslog-ng"
 FORETAIL = str(Path(sys.executable).with_name("foretail"))
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a loaded machine may need long
 LOST_BYTES_MAX = 4 * (64 << 10)
 """In the pipe, and in the agent: read, waiting, being scored."""
 
