@@ -7,14 +7,13 @@ A recurrent cell hands on its state; a convolution has none, its features are jo
 
 from __future__ import annotations
 
-import io
 import math
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
-from foretail import delimited
+from foretail import arrays, delimited
 from foretail.errors import ConfigError
 from foretail.graph import Pair
 from foretail.surprise import exceedance
@@ -141,13 +140,8 @@ class LineModel:
 
     def __init__(self, info: LinesInfo, files: Mapping[str, bytes]) -> None:
         self.info = info
-        try:
-            b1, b64 = files["line.b1.tflite"], files["line.b64.tflite"]
-            head = np.load(io.BytesIO(files["line.head.npy"]), allow_pickle=False)
-        except KeyError as error:
-            raise ConfigError(f"the bundle has no {error.args[0]}; fetch it again") from None
-        except (ValueError, EOFError, OSError) as error:
-            raise ConfigError(f"line.head.npy is no readable array ({error}); fetch the bundle again") from error
+        b1, b64 = (arrays.file(files, f"line.b{batch}.tflite") for batch in (1, 64))
+        head = arrays.read(files, "line.head.npy")
         self._conv = info.cell == "conv"
         seen = ((info.chunk + info.halo,), "int32")
         inputs = [seen] if self._conv else [seen, ((info.state,), "float32")]

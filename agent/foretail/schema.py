@@ -162,7 +162,7 @@ class SeriesInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A detector on rows of numbers at even steps: the columns of a CSV, or the features of a log's intervals.
 
     Its files are `NAME.b1.tflite`, `NAME.b64.tflite` (`window` float32 `[B, C, inputs]` to the last row as expected,
-    float32 `[B, F]`), `NAME.stats.npy` float64 `[2 + V or 3 + V, F]`, `NAME.normal.npy` float32 `[V, n]` and, from 3
+    float32 `[B, F]`), `NAME.stats.npy` float64 `[2 + 2 V, F]`, `NAME.normal.npy` float32 `[V, n]` and, from 3
     features on, `NAME.mix.npy` float64 `[F, F]`; NAME is `series` or
     `volume` (see `foretail.series`).
 

@@ -22,13 +22,13 @@ begin one stand out.
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from foretail import arrays
 from foretail.deviations import (
     CLIP,
     FRESH_TAIL,
@@ -114,15 +114,12 @@ class Detector:
     """
 
     def __init__(self, info: SeriesInfo, files: Mapping[str, bytes], name: str) -> None:
-        arrays = {}
-        for part in ("stats", "normal"):
-            arrays[part] = _array(files, f"{name}.{part}.npy")
+        table, normal = (arrays.read(files, f"{name}.{part}.npy").astype(np.float64) for part in ("stats", "normal"))
         f = len(info.columns)
-        mix = _array(files, f"{name}.mix.npy").astype(np.float64) if f >= MIX_MIN else None
+        mix = arrays.read(files, f"{name}.mix.npy").astype(np.float64) if f >= MIX_MIN else None
         if mix is not None and (mix.shape != (f, f) or not np.isfinite(mix).all()):
             raise ConfigError(f"{name}.mix.npy does not fit its {f} columns; make the bundle again")
-        self.info, self._stats = info, Stats(arrays["stats"].astype(np.float64), mix)
-        normal = arrays["normal"].astype(np.float64)
+        self.info, self._stats = info, Stats(table, mix)
         if (
             self._stats.centre.shape != (f,)
             or len(info.logged) != f
@@ -131,8 +128,8 @@ class Detector:
         ):
             raise ConfigError(f"the files of the {name} detector do not fit its {f} columns; make the bundle again")
         self._model = Pair(
-            _file(files, f"{name}.b1.tflite"),
-            _file(files, f"{name}.b64.tflite"),
+            arrays.file(files, f"{name}.b1.tflite"),
+            arrays.file(files, f"{name}.b64.tflite"),
             [((info.window, info.inputs), "float32")],
             [((f,), "float32")],
             name,
@@ -186,8 +183,12 @@ class Detector:
         z = standard(rows, stats, self._logged)
         history, windows = windows_of(info, z, times, self._last)
         self._last, self._last_time = history[-info.window :], float(times[-1]) if len(times) else self._last_time
-        expected = self._model(windows)[0].astype(np.float64)
+        expected = self.expected(windows).astype(np.float64)
         return self._core.step(z, expected, self._logged)
+
+    def expected(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the model expects after (or of) windows: float32 `[n, C, inputs]` -> `[n, F]`, deviations."""
+        return self._model(windows)[0]
 
     def score_of(self, ratio: float) -> float:
         """`score` of a verdict: at least .5 exactly when anomalous."""
@@ -387,16 +388,3 @@ class Core:
         self._fits = [(u, index) for u, index in state["fits"]]
         self._recent = np.frombuffer(state["recent"]).copy()
         self._flagged, self._calm = state["flagged"], state["calm"]
-
-
-def _file(files: Mapping[str, bytes], name: str) -> bytes:
-    if name not in files:
-        raise ConfigError(f"the bundle has no {name}; fetch it again")
-    return files[name]
-
-
-def _array(files: Mapping[str, bytes], name: str) -> NDArray[Any]:
-    try:
-        return np.asarray(np.load(io.BytesIO(_file(files, name)), allow_pickle=False))
-    except (ValueError, EOFError, OSError) as error:
-        raise ConfigError(f"{name} of the bundle is no readable array; fetch it again") from error

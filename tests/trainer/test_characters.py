@@ -1,14 +1,11 @@
-import msgspec
 import numpy as np
 import pytest
 
-from foretail import bundle as bundles
 from foretail.characters import LineModel, score_lines
 from foretail.delimited import Dialect
 from foretail.errors import ConfigError
 from foretail.ops import check_operators
-from foretail.schema import SCHEMA, Format, KeyRule, Manifest, Patterns, Training
-from foretail_trainer import characters, charnet
+from foretail_trainer import characters, charnet, single
 from foretail_trainer.characters import Options
 
 pytestmark = pytest.mark.trainer
@@ -50,23 +47,7 @@ def test_the_label_that_is_not_normal_is_raised(fitted):
 def test_a_csv_is_scored_with_its_reasons(fitted, tmp_path):
     """One verdict a row; the span that speaks most lies in the injection."""
     one, folder = fitted
-    manifest = Manifest(
-        SCHEMA,
-        "t",
-        1,
-        "2024-01-01T00:00:00Z",
-        "0",
-        "0",
-        {},
-        Format(),
-        KeyRule(),
-        0.0,
-        Training("", 0, 0),
-        lines=one.info,
-    )
-    bundle = bundles.write(
-        folder / "b", manifest, {**one.files, "patterns.json": msgspec.json.encode(Patterns(SCHEMA, ()))}
-    )
+    bundle = single.write_lines(str(folder / "b"), one)
     items = rows(60, seed=9)
     found = list(score_lines(bundle, csv(tmp_path / "y.csv", items), "text"))
     assert len(found) == 60

@@ -2,13 +2,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from foretail import delimited, rows
+from foretail import arrays, delimited, others, rows
 from foretail.bundle import read, write
 from foretail.errors import ConfigError
 from foretail.ops import check_operators
-from foretail.schema import SCHEMA, Format, KeyRule, Manifest, Patterns, Training
 from foretail.series import Detector
-from foretail_trainer import forecast, reckoning
+from foretail_trainer import forecast, reckoning, single
 from foretail_trainer.reckoning import Options
 from foretail_trainer.timeseries import fit_timeseries
 
@@ -30,30 +29,11 @@ def csv(path, n, seed=0, fault=(), extra="anomaly"):
     return str(path)
 
 
-def bundle_of(folder, fitted):
-    manifest = Manifest(
-        SCHEMA,
-        "t",
-        1,
-        "2024-01-01T00:00:00Z",
-        "0",
-        "0",
-        {},
-        Format(),
-        KeyRule(),
-        0.0,
-        Training("", 0, 0),
-        series=fitted.info,
-    )
-    patterns = msgspec.json.encode(Patterns(SCHEMA, ()))
-    return write(folder, manifest, {**fitted.files, "patterns.json": patterns})
-
-
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("series")
     one = fit_timeseries(csv(folder / "train.csv", 400), Options(plan=FAST))
-    return one, bundle_of(folder / "bundle", one), folder
+    return one, single.write_series(str(folder / "bundle"), one), folder
 
 
 def test_columns_and_notes(fitted):
@@ -104,7 +84,20 @@ def test_bundle_of_a_series_alone_is_read(fitted):
     """A bundle may hold this detector and no other."""
     _, bundle, folder = fitted
     again = read(folder / "bundle")
-    assert (bundle.digest, None) == (again.digest, again.manifest.sequence)
+    assert (again.digest, others.names(again)) == (bundle.digest, ("series",))
+
+
+def test_a_model_that_runs_otherwise_is_refused(fitted, tmp_path):
+    """Golden results that differ on this host are one sentence; so is a missing file."""
+    _, bundle, _ = fitted
+    table = arrays.read(bundle.files, "series.golden.npy").copy()
+    table[0, 0] += 1
+    damaged = write(tmp_path / "b", bundle.manifest, {**bundle.files, "series.golden.npy": arrays.written(table)})
+    with pytest.raises(ConfigError, match="the series model gives results on this host that differ by"):
+        others.verify(damaged)
+    less = {name: content for name, content in bundle.files.items() if name != "series.mix.npy"}
+    with pytest.raises(ConfigError, match=r"no series\.mix\.npy"):
+        others.verify(write(tmp_path / "c", bundle.manifest, less))
 
 
 def test_a_missing_column_is_named(fitted, tmp_path):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from foretail import bundle as bundles
+from foretail import others
 from foretail.errors import ConfigError
 from foretail.schema import FIRST, SCHEMA, UNKNOWN, Format, KeyRule, Manifest, Pattern, Patterns, Training
 from foretail.volume import Volume
@@ -74,6 +75,12 @@ def judged(bundle, lines, cuts=()):
         one = Volume(bundle, stream="s")
         one.restore(msgspec.msgpack.decode(state))
     return out + one.advance(float(lines.times[-1]) + 60)
+
+
+def test_the_bundle_verifies(bundle):
+    """It holds this detector alone, and its model gives here what it gave where it was made."""
+    others.verify(bundle)
+    assert others.names(bundle) == ("volume",)
 
 
 def test_the_interval_and_the_types_are_chosen(bundle):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from foretail import delimited
+from foretail import arrays, delimited
 from foretail.characters import LineModel, record_text
 from foretail.errors import ConfigError
 from foretail.schema import LinesInfo
@@ -178,9 +178,9 @@ def fit(
         if not (truth[held] == kind).any() or not (truth[train] == kind).any():
             raise ConfigError(f"too few different lines are labelled {names[0] if kind else names[1]!r}; give more")
     learned = [lines[row] for row in train.tolist()]
-    arrays = charnet.train(learned, truth[train], shape, options.plan, seed=options.seed, progress=tell)
+    weights = charnet.train(learned, truth[train], shape, options.plan, seed=options.seed, progress=tell)
     tell("exporting")
-    files, twin = charnet.export(shape, arrays), charnet.export(shape, arrays, quantize=False)
+    files, twin = charnet.export(shape, weights), charnet.export(shape, weights, quantize=False)
     info = plain(shape, options, names)
     rest = [lines[row] for row in np.flatnonzero(held).tolist()]
     raw, answer = LineModel(info, files).logits(rest), truth[held]
@@ -205,6 +205,7 @@ def fit(
             f"the int8 model decides like the float model on {same:.3%} of held-out lines ({AGREE_MIN:.1%} wanted): "
             "train longer or add units"
         )
+    files["line.golden.npy"] = _golden(info, files)
     probability = 1 / (1 + np.exp(-logits))
     metrics = {**measures(answer, probability, threshold), "agreement": same}
     digest = hashlib.sha256(b"\n".join(lines)).hexdigest()
@@ -231,6 +232,17 @@ def plain(shape: Shape, options: Options, names: tuple[str, str]) -> LinesInfo:
         field=options.field,
         drop=options.drop,
     )
+
+
+def _golden(info: LinesInfo, files: dict[str, bytes]) -> bytes:
+    """Synthetic lines and their log-odds: float32 `[8, 1 + 96]`, bytes as numbers, -1 = none."""
+    rng = np.random.default_rng(8)
+    table = np.full((8, 97), -1.0, np.float32)
+    for number, row in enumerate(table):
+        row[1 : 2 + 13 * number] = rng.integers(32, 127, 1 + 13 * number)
+    lines = [bytes(int(b) for b in row[1:] if b >= 0) for row in table]
+    table[:, 0] = LineModel(info, files).logits(lines)
+    return arrays.written(table)
 
 
 def _logit(p: float) -> float:

@@ -6,12 +6,12 @@ the chunks of a batch of lines of like length, the agent over the exported chunk
 
 from __future__ import annotations
 
-import io
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from foretail.arrays import written
 from foretail.characters import chunks_of, ids_of
 from foretail.model import BATCH
 from foretail_trainer.descent import Arrays, Descent, convert, glorot, orthogonal
@@ -241,9 +241,7 @@ def export(shape: Shape, arrays: Arrays, *, quantize: bool = True) -> dict[str, 
             [ids, tf.TensorSpec([batch, shape.state], tf.float32, name="state")],
             quantize=quantize,
         )
-    out = io.BytesIO()
-    np.save(out, np.append(arrays[-2][:, 0], arrays[-1]).astype(np.float32), allow_pickle=False)
-    files["line.head.npy"] = out.getvalue()
+    files["line.head.npy"] = written(np.append(arrays[-2][:, 0], arrays[-1]).astype(np.float32))
     return files
 
 

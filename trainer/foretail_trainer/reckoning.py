@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import math
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
+from foretail import arrays
 from foretail.deviations import (
     CLIP,
     MIX_MIN,
@@ -137,10 +137,11 @@ def fit(
     fitted = forecast.fit(shape, windows, history, options.plan, seed=options.seed)
     files = forecast.files(fitted, name)
     agreement = _gate(info, stats, normal, z, windows, fitted, files, name)
-    files[f"{name}.stats.npy"] = _npy(np.vstack([stats.centre, stats.scale, stats.views, stats.excess]))
+    files[f"{name}.golden.npy"] = _golden(fitted, files, name)
+    files[f"{name}.stats.npy"] = arrays.written(np.vstack([stats.centre, stats.scale, stats.views, stats.excess]))
     if stats.mix is not None:
-        files[f"{name}.mix.npy"] = _npy(stats.mix)
-    files[f"{name}.normal.npy"] = _npy(normal[:, -max(info.memory, 1) :].astype(np.float32))
+        files[f"{name}.mix.npy"] = arrays.written(stats.mix)
+    files[f"{name}.normal.npy"] = arrays.written(normal[:, -max(info.memory, 1) :].astype(np.float32))
     return Reckoned(info, files, scored, agreement, notes)
 
 
@@ -385,7 +386,9 @@ def _gate(
     return same
 
 
-def _npy(array: NDArray[np.floating]) -> bytes:
-    out = io.BytesIO()
-    np.save(out, array, allow_pickle=False)
-    return out.getvalue()
+def _golden(fitted: Fitted, files: dict[str, bytes], name: str) -> bytes:
+    """Synthetic windows and what the int8 model makes of them: float32 `[8, F + C * inputs]`."""
+    shape = fitted.shape
+    windows = np.random.default_rng(8).normal(size=(8, shape.window, shape.inputs)).astype(np.float32)
+    got = forecast.runtime(fitted, files, name)(windows)[0]
+    return arrays.written(np.concatenate([got, windows.reshape(8, -1)], axis=1))
