@@ -80,8 +80,8 @@ def test_packaging_holds_no_python_module():
 def test_the_top_level_is_the_fixed_one():
     """New rooms go into the house, not beside it."""
     tracked = {path.name for path in ROOT.iterdir()}
-    ignored = {".git", "build", "dist", "bench", "demo"}
-    assert {name for name in tracked - ignored if not name.startswith(".") or name in TOP_LEVEL} <= TOP_LEVEL
+    made = {".git", "build", "dist", "bench", "demo", "foretail.egg-info"}
+    assert {name for name in tracked - made if not name.startswith(".") or name in TOP_LEVEL} <= TOP_LEVEL
 
 
 @pytest.mark.parametrize("package", SOURCES)

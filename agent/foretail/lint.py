@@ -14,6 +14,8 @@ and the time limit of the matcher bound the rest.
 
 from __future__ import annotations
 
+import re
+
 from foretail.digits import digit_blind, required_words, widened
 from foretail.errors import ConfigError
 from foretail.syntax import (
@@ -40,6 +42,9 @@ TOKEN_DEGREE_MAX = 4
 LARGE = 8
 """A repeat whose count varies by this much or more is counted as if it had no end."""
 
+MONOTONE = re.compile(r"(.{1,8}?)\1{249,}", re.DOTALL)
+"""A literal that repeats itself this often: `regex` looks for it in quadratic time and heeds no time limit meanwhile."""
+
 _BLANK = 1 << 0x20
 
 
@@ -54,6 +59,8 @@ def check_pattern(regex: str, name: str = "") -> int:
 def checked(regex: str, name: str = "") -> tuple[Node, int]:
     """The tree of `regex` and its degree; otherwise as check_pattern."""
     try:
+        if found := MONOTONE.search(regex):
+            raise ConfigError(f"it repeats {found[1]!r} {len(found[0]) // len(found[1])} times; use fewer or a class")
         node = parse(regex)
         return node, degree(node)
     except ConfigError as error:

@@ -157,8 +157,12 @@ class Loop:
         self._wake.clear()
         if woken and self.watches:
             time.sleep(SETTLE_S)  # what is being written now comes in one look
-            for watch in self.watches.values():
-                watch.look(time.monotonic(), time.time())
+            self.look()
+
+    def look(self) -> None:
+        """See which files there are and what became of them, now."""
+        for watch in self.watches.values():
+            watch.look(time.monotonic(), time.time())
 
     def _drain(self) -> None:
         """Stop reading, let the sinks deliver what they can, keep the state."""

@@ -47,12 +47,22 @@ def cut_at(cuts, *, emit, crash=False, replay=False) -> list[bytes]:
             shadow.judge(msgspec.msgpack.decode(msgspec.msgpack.encode(columns), type=Columns))
         records += work.judge(columns, LINES[start:stop])
         if replay:
-            assert shadow.snapshot() == work.snapshot()
+            assert textless(shadow.snapshot()) == textless(work.snapshot())
         if crash:
             state = msgspec.msgpack.decode(msgspec.msgpack.encode(work.snapshot()))
             work = stream(emit=emit)
             work.restore(state)
     return records + work.finish(ended=True)
+
+
+def textless(state):
+    """A state without the text of lines, which the journal does not hold: it is in records that were delivered."""
+    for incident in state["incidents"]["open"].values():
+        record = json.loads(incident["record"])
+        record["explanation"].pop("line", None)
+        record.pop("summary")
+        incident["record"] = record
+    return state
 
 
 WHOLE = {emit: cut_at([], emit=emit) for emit in ("lines", "anomalies", "sessions", "incidents")}
@@ -110,10 +120,11 @@ def test_starting_in_the_middle_of_a_file_raises_no_flood():
     late = Source("2" * 24, "/var/log/storage.log", whole=False)
     for start in range(100, 900, 100):
         work = stream(emit="incidents")
-        raised = work.feed(batch(start, start + 100, late)) + work.finish(ended=True)
+        raised = work.feed(batch(start, start + 100, late)) + work.finish(ended=False)
         whole = [json.loads(r) for r in WHOLE["incidents"]]
         expected = sum(OFFSETS[start] <= r["offset"] < OFFSETS[start + 100] for r in whole)
-        assert len(raised) <= 2 * expected + 1
+        opened = [r for r in map(json.loads, raised) if r["kind"] == "incident" and r["state"] == "open"]
+        assert len(opened) <= 2 * expected + 1
 
 
 def test_a_stamp_from_the_far_future_does_not_end_all_sessions():
