@@ -43,7 +43,7 @@ LARGE = 8
 """A repeat whose count varies by this much or more is counted as if it had no end."""
 
 MONOTONE = re.compile(r"(.{1,8}?)\1{249,}", re.DOTALL)
-"""A literal that repeats itself this often: `regex` looks for it in quadratic time and heeds no time limit meanwhile."""
+"""A literal that repeats itself this often: `regex` looks for it in quadratic time and heeds no time limit."""
 
 _BLANK = 1 << 0x20
 
@@ -59,14 +59,18 @@ def check_pattern(regex: str, name: str = "") -> int:
 def checked(regex: str, name: str = "") -> tuple[Node, int]:
     """The tree of `regex` and its degree; otherwise as check_pattern."""
     try:
-        if found := MONOTONE.search(regex):
-            raise ConfigError(f"it repeats {found[1]!r} {len(found[0]) // len(found[1])} times; use fewer or a class")
         node = parse(regex)
+        _refuse_monotone(regex)
         return node, degree(node)
     except ConfigError as error:
         shown = regex if len(regex) <= 120 else regex[:117] + "..."
         label = f"pattern {name} ({shown})" if name else f"pattern {shown}"
         raise ConfigError(f"{label} is refused: {error}") from error
+
+
+def _refuse_monotone(regex: str) -> None:
+    if found := MONOTONE.search(regex):
+        raise ConfigError(f"it repeats {found[1]!r} {len(found[0]) // len(found[1])} times; use fewer or a class")
 
 
 def degree(node: Node) -> int:
