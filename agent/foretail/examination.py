@@ -1,7 +1,8 @@
 """What a bundle from outside must pass before it is activated, in a process of its own with limits (DESIGN §7).
 
 A model can crash the runtime and a regex can hang: the process that scores never meets them first. The order: hashes,
-schema and name, operators and shapes, patterns, golden results, a dry run. The parent learns one sentence.
+schema and name, operators and shapes, patterns, golden results, a dry run, and the last real lines of the host beside
+the bundle that is in use. The parent learns one sentence.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from foretail import bundle as bundles
-from foretail import golden
+from foretail import golden, shadow
 from foretail.errors import ConfigError
 from foretail.lines import Batch, Source
 from foretail.ops import check_operators
@@ -52,8 +54,14 @@ class Finding(msgspec.Struct, frozen=True):
     error: str = ""
 
 
-def examined(path: Path, name: str, bounds: Bounds | None = None) -> Finding:
+def examined(path: Path, name: str, bounds: Bounds | None = None, beside: tuple[Path, Path] | None = None) -> Finding:
     """Examine the bundle (a directory or its tar) in a process of its own.
+
+    Args:
+        path: of the bundle.
+        name: that it must have.
+        bounds: of the process.
+        beside: the bundle in use, and a file of the last real lines (`foretail.shadow`).
 
     Raises:
         ConfigError: the bundle is refused, or its examination crashed or took more than `bounds` allow.
@@ -67,6 +75,7 @@ def examined(path: Path, name: str, bounds: Bounds | None = None) -> Finding:
         str(path),
         name,
         msgspec.json.encode(bounds).decode(),
+        *map(str, beside or ()),
     ]
     environment = {key: value for key, value in os.environ.items() if not key.endswith(("_proxy", "_PROXY"))}
     environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -113,7 +122,7 @@ def _dry_run(bundle: Bundle) -> None:
     if lines:
         offsets = [sum(map(len, lines[:row])) for row in range(len(lines))]
         source = Source("0" * 24, "golden", whole=True)
-        stream.feed(Batch("examination", source, lines, offsets, offsets[-1] + len(lines[-1]), 0.0))
+        stream.feed(Batch("examination", source, lines, offsets, offsets[-1] + len(lines[-1]), time.time()))
     stream.finish(ended=True)
 
 
@@ -124,13 +133,15 @@ def _limit(bounds: Bounds) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (bounds.file_bytes, bounds.file_bytes))
 
 
-def main(path: str, name: str, bounds: str) -> int:
+def main(path: str, name: str, bounds: str, *beside: str) -> int:
     """The process: limits first, then the bundle; the finding on standard output."""
     from pathlib import Path  # noqa: PLC0415 - types only otherwise
 
     _limit(msgspec.json.decode(bounds, type=Bounds))
     try:
         bundle = examine(Path(path), name)
+        if beside:
+            shadow.compare(bundles.read(beside[0]), bundle, Path(beside[1]).read_bytes().splitlines())
         finding = Finding(bundle.manifest.version, bundle.digest)
     except ConfigError as error:
         finding = Finding(error=str(error))

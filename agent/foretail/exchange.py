@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from foretail import bundle as bundles
-from foretail import release
+from foretail import release, shadow
 from foretail.activation import CURRENT, Shelf
 from foretail.config import Update, load
 from foretail.errors import ConfigError, StreamError
 from foretail.examination import examined
+from foretail.globs import Globs
+from foretail.sinks import own_files
 from foretail.status import ask
 from foretail.wire import Wire
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from foretail.update import Repository
 
@@ -41,6 +43,7 @@ class Place(NamedTuple):
         update: the section, with --url, --name and --channel taken in.
         names: of the bundles that streams follow, or the one asked for.
         socket: of the running agent; "" = none.
+        globs: files of the streams on each name.
     """
 
     state: Path
@@ -48,6 +51,7 @@ class Place(NamedTuple):
     update: Update
     names: tuple[str, ...]
     socket: str
+    globs: dict[str, list[Globs]]
 
     def shelf(self, name: str) -> Shelf:
         """The bundles of a name."""
@@ -110,7 +114,9 @@ def _received(place: Place, url: str, *, force: bool) -> int:
         repository = update.Repository(url, place.trust, place.state / "update-floor.json", wire, limits)
         for name in place.names:
             try:
-                if _one(place.shelf(name), repository, name, place.update.channel, force=force):
+                if _one(
+                    place.shelf(name), repository, name, place.update.channel, place.globs.get(name, []), force=force
+                ):
                     done.add(name)
             except (ConfigError, StreamError) as error:
                 refused.append(error)
@@ -137,8 +143,8 @@ def _undone(place: Place, names: set[str]) -> StreamError:
     )
 
 
-def _one(shelf: Shelf, repository: Repository, name: str, channel: str, *, force: bool) -> bool:
-    """Activate what the channel offers of a name, if it is new; whether it did."""
+def _one(shelf: Shelf, repository: Repository, name: str, channel: str, globs: Sequence[Globs], *, force: bool) -> bool:
+    """Activate what the channel offers of a name, if it is new and does well on the last lines of its files."""
     with shelf.locked(), tempfile.TemporaryDirectory(prefix=".draft-", dir=shelf.place) as folder:
         offered = repository.release(name, channel, Path(folder))
         standing = shelf.standing
@@ -156,13 +162,17 @@ def _one(shelf: Shelf, repository: Repository, name: str, channel: str, *, force
                 "an older one is taken with --force only"
             )
         tar = repository.tar(offered, Path(folder))
-        found = examined(tar, name)
+        old, beside = shelf.current, None
+        if old and not force and (sample := shadow.sample(globs)):
+            lines = Path(folder) / "lines"
+            lines.write_bytes(sample)
+            beside = shelf.place / old, lines
+        found = examined(tar, name, beside=beside)
         if (found.version, found.digest) != (offered.version, offered.digest):
             raise ConfigError(
                 f"{name}: the bundle is {release.folder(found.version, found.digest)}, its release says "
                 f"{release.folder(offered.version, offered.digest)}"
             )
-        old = shelf.current
         entry = shelf.activate(bundles.read(tar))
     print(f"{name}: {entry} is current" + (f", {old} is kept for `foretail bundle rollback`" if old else ""))
     return True
@@ -218,6 +228,7 @@ def _wanted(config: str) -> bool:
 
 def _place(options: argparse.Namespace) -> Place:
     update, socket = Update(), ""
+    globs: dict[str, list[Globs]] = {}
     streams: list[str] = []
     if options.state:
         state = Path(options.state)
@@ -228,6 +239,9 @@ def _place(options: argparse.Namespace) -> Place:
             raise ConfigError(f"{options.config} sets agent.state_dir to nothing; bundles need one")
         state, update, socket = Path(config.agent.state_dir), config.update, config.agent.status_socket
         folder, streams = Path(update.trust_dir), [stream.bundle for stream in config.stream]
+        for stream in config.stream:
+            found = Globs(stream.include, stream.exclude, own_files(config))
+            globs.setdefault(_followed(stream.bundle, state), []).append(found)
     else:
         raise ConfigError(f"there is no {options.config}; name it with -c, or the state directory with --state")
     url = getattr(options, "url", None) or update.url
@@ -235,7 +249,7 @@ def _place(options: argparse.Namespace) -> Place:
     update = msgspec.structs.replace(update, url=url, channel=channel)
     asked = getattr(options, "name", None) or update.name
     names = (asked,) if asked else tuple(dict.fromkeys(filter(None, (_followed(path, state) for path in streams))))
-    return Place(state, folder, update, names, socket)
+    return Place(state, folder, update, names, socket, globs)
 
 
 def _followed(path: str, state: Path) -> str:

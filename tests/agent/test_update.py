@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 pytest.importorskip("tuf")
@@ -153,6 +154,19 @@ def test_a_rolled_back_version_returns_only_by_force_or_newer(site, capsys):
     assert host.take("pull", "--url", web.url) == 0
     assert standing(host)[0].startswith("3-")
     assert host.take("rollback") == 0
+    assert host.take("pull", "--url", web.url, "--force") == 0
+    assert standing(host)[0].startswith("3-")
+
+
+def test_a_bundle_that_does_worse_on_the_last_lines_is_taken_by_force_only(site, capsys):
+    """Its threshold would raise five times the lines of the one in use."""
+    host, web = site
+    (host.folder / "storage.log").write_bytes(b"".join(LINES))
+    calibration = msgspec.structs.replace(bundles.read(attacks.BUNDLE).manifest.calibration, threshold=0.01)
+    host.changed(calibration=calibration)
+    assert host.take("pull", "--url", web.url) == 2
+    assert "are over its threshold" in capsys.readouterr().err
+    assert standing(host)[0].startswith("1-")
     assert host.take("pull", "--url", web.url, "--force") == 0
     assert standing(host)[0].startswith("3-")
 
