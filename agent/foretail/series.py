@@ -23,6 +23,7 @@ begin one stand out.
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +135,7 @@ class Detector:
             [((f,), "float32")],
             name,
         )
+        self._normal = normal
         self._core = Core(info, self._stats, normal)
         self._logged = np.array(info.logged)
         self.restart()
@@ -142,6 +144,13 @@ class Detector:
     def accelerated(self) -> bool:
         """Whether XNNPACK took the model."""
         return self._model.accelerated
+
+    def another(self) -> Detector:
+        """A detector of the same bundle with a state of its own; the model is shared."""
+        other = copy(self)
+        other._core = Core(self.info, self._stats, self._normal)  # noqa: SLF001 (its own class)
+        other.restart()
+        return other
 
     def restart(self) -> None:
         """Forget the last rows, as after a gap; what is normal is kept."""

@@ -283,11 +283,12 @@ class Volume:
             raise ConfigError(f"bundle {bundle.path} counts type {missing[0]}, which it does not have; make it again")
         if features(info, bundle.patterns) != info.series.columns or info.series.interval_s <= 0:
             raise ConfigError(f"bundle {bundle.path}: the features of its volume detector do not fit; make it again")
-        self.info, self._bundle = info, bundle
+        self.info = info
         self._stream, self._machine, self._label = stream, machine, bundle.label
         self._counted = np.array([places[type_id] for type_id in info.types], np.intp)
         self._vocabulary = FIRST + len(bundle.patterns)
         self._type_ids = {pattern.template: pattern.type_id for pattern in bundle.patterns}
+        self._detector = Detector(info.series, bundle.files, "volume")
         self._origins: OrderedDict[str, tuple[Counter, Detector]] = OrderedDict()
         self.evicted = 0
 
@@ -311,7 +312,7 @@ class Volume:
                 self._origins.popitem(last=False)
                 self.evicted += 1
             counter = Counter(self.info, self._counted, self._vocabulary)
-            self._origins[origin] = counter, Detector(self.info.series, self._bundle.files, "volume")
+            self._origins[origin] = counter, self._detector.another()
         self._origins.move_to_end(origin)
         return self._origins[origin]
 
