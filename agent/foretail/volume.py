@@ -8,6 +8,7 @@ jumps as far, counting starts anew. The interval in which an origin is first see
 from __future__ import annotations
 
 import math
+import os.path
 import zlib
 from collections import OrderedDict
 from itertools import pairwise
@@ -18,6 +19,7 @@ import numpy as np
 
 from foretail import rows
 from foretail.errors import ConfigError
+from foretail.identity import family
 from foretail.schema import FIRST, UNKNOWN
 from foretail.series import Detector
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from foretail.bundle import Bundle
+    from foretail.columns import Columns
     from foretail.patterns import Typed
     from foretail.rows import IntervalVerdict
     from foretail.schema import Pattern, Reading, VolumeInfo
@@ -118,6 +121,23 @@ class Lines(msgspec.Struct, frozen=True):
     which: Any
     keys: list[bytes]
     readings: Readings = Readings()
+
+
+def of_columns(columns: Columns, readings: Readings | None = None) -> tuple[str, Lines]:
+    """A journalled batch as the counter takes it: its origin (the file's path over rotations) and its lines."""
+    folder, name = os.path.split(columns.path)
+    offsets = np.frombuffer(columns.offsets, np.int64)
+    end = (int(offsets[0]) if len(offsets) else 0) + columns.size
+    times = np.repeat(np.frombuffer(columns.times), np.frombuffer(columns.runs, np.int32))
+    return os.path.join(folder, family(name)), Lines(  # noqa: PTH118 (a text for ids, no file)
+        ids=np.frombuffer(columns.ids, np.int16).astype(np.int32),
+        times=times,
+        lengths=np.maximum(np.diff(offsets, append=end), 0),
+        errors=np.unpackbits(np.frombuffer(columns.errors, np.uint8), count=len(offsets)).astype(np.bool_),
+        which=np.frombuffer(columns.which, np.int32),
+        keys=columns.keys,
+        readings=readings or Readings(),
+    )
 
 
 class Interval:

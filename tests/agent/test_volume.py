@@ -6,8 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from foretail.columns import Columns
 from foretail.schema import Calibration, Reading, SeriesInfo, Tail, VolumeInfo
-from foretail.volume import GAP, Counter, Lines, Readings, parse
+from foretail.volume import GAP, Counter, Lines, Readings, of_columns, parse
 
 VOCABULARY = 6
 
@@ -91,6 +92,29 @@ def test_readings_are_mean_and_p95():
     first, second = one.advance(180.0)
     assert first.row[-2:].tolist() == [15.0, 19.5]
     assert all(map(math.isnan, second.row[-2:]))
+
+
+def test_a_journalled_batch_is_counted():
+    """Columns as the journal holds them: times, lengths and errors of each line, and the origin over rotations."""
+    columns = Columns(
+        path="/var/log/x.log.1",
+        ids=np.array([3, 2], np.int16).tobytes(),
+        keys=[b"k"],
+        which=np.array([0, -1], np.int32).tobytes(),
+        times=np.array([5.0]).tobytes(),
+        runs=np.array([2], np.int32).tobytes(),
+        offsets=np.array([100, 110], np.int64).tobytes(),
+        errors=np.packbits(np.array([False, True])).tobytes(),
+        size=25,
+    )
+    origin, got = of_columns(columns)
+    assert origin == "/var/log/x.log"
+    assert [got.ids.tolist(), got.times.tolist(), got.lengths.tolist(), got.errors.tolist()] == [
+        [3, 2],
+        [5.0, 5.0],
+        [10, 15],
+        [False, True],
+    ]
 
 
 def test_captures_that_are_numbers():
