@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,7 +24,6 @@ from foretail.release import folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from foretail.bundle import Bundle
 
@@ -38,10 +38,13 @@ class Standing(msgspec.Struct, frozen=True):
     Attributes:
         floor: highest version that was ever active: an older one needs --force.
         barred: digests that were rolled back, first 12 digits: each needs --force.
+        trial: folder of the bundle that is on probation, "" = none; `starts`: of the agent on it that were no success.
     """
 
     floor: int = 0
     barred: tuple[str, ...] = ()
+    trial: str = ""
+    starts: int = 0
 
 
 class Shelf:
@@ -118,7 +121,7 @@ class Shelf:
             self._step("current")
             standing = self.standing
             barred = tuple(digest for digest in standing.barred if digest != _digest(entry))
-            self._stand(Standing(max(standing.floor, bundle.manifest.version), barred))
+            self.stand(Standing(max(standing.floor, bundle.manifest.version), barred, entry))
             self._step("standing")
             self._forget()
             self._step("forgotten")
@@ -140,7 +143,8 @@ class Shelf:
         bundles.read(self.place / new)
         try:
             standing = self.standing
-            self._stand(msgspec.structs.replace(standing, barred=(*standing.barred, _digest(old))))
+            barred = (*standing.barred, _digest(old))
+            self.stand(msgspec.structs.replace(standing, barred=barred, trial="", starts=0))
             self._step("standing")
             self._link(CURRENT, new)
             self._step("current")
@@ -184,7 +188,8 @@ class Shelf:
             return ""
         return found if _ENTRY.fullmatch(found) else ""
 
-    def _stand(self, standing: Standing) -> None:
+    def stand(self, standing: Standing) -> None:
+        """Record it; OSError if the system refuses."""
         write_durably(self.place / STANDING, [msgspec.json.encode(standing)], mode=0o644)
 
     def _forget(self) -> None:
@@ -193,6 +198,14 @@ class Shelf:
         for path in self.place.iterdir():
             if path.name.startswith(_DRAFT) or (_ENTRY.fullmatch(path.name) and path.name not in kept):
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def followed(path: str, state: Path) -> str:
+    """The NAME of a stream's `STATE/bundles/NAME/current`; "" for a bundle that lies elsewhere."""
+    place = Path(os.path.abspath(path))  # noqa: PTH100 - the link is not followed
+    if place.name != CURRENT or place.parent.parent != Path(os.path.abspath(state / "bundles")):  # noqa: PTH100
+        return ""
+    return place.parent.name
 
 
 def version(entry: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os.path
 import sys
 import tempfile
 import time
@@ -14,7 +13,7 @@ import msgspec
 
 from foretail import bundle as bundles
 from foretail import release, shadow
-from foretail.activation import CURRENT, Shelf
+from foretail.activation import CURRENT, Shelf, followed
 from foretail.config import Update, load
 from foretail.errors import ConfigError, StreamError
 from foretail.examination import examined
@@ -241,20 +240,12 @@ def _place(options: argparse.Namespace) -> Place:
         folder, streams = Path(update.trust_dir), [stream.bundle for stream in config.stream]
         for stream in config.stream:
             found = Globs(stream.include, stream.exclude, own_files(config))
-            globs.setdefault(_followed(stream.bundle, state), []).append(found)
+            globs.setdefault(followed(stream.bundle, state), []).append(found)
     else:
         raise ConfigError(f"there is no {options.config}; name it with -c, or the state directory with --state")
     url = getattr(options, "url", None) or update.url
     channel = release.checked(getattr(options, "channel", None) or update.channel, "channel")
     update = msgspec.structs.replace(update, url=url, channel=channel)
     asked = getattr(options, "name", None) or update.name
-    names = (asked,) if asked else tuple(dict.fromkeys(filter(None, (_followed(path, state) for path in streams))))
+    names = (asked,) if asked else tuple(dict.fromkeys(filter(None, (followed(path, state) for path in streams))))
     return Place(state, folder, update, names, socket, globs)
-
-
-def _followed(path: str, state: Path) -> str:
-    """The NAME of a stream's `STATE/bundles/NAME/current`; "" for a bundle that lies elsewhere."""
-    place = Path(os.path.abspath(path))  # noqa: PTH100 - the link is not followed
-    if place.name != CURRENT or place.parent.parent != Path(os.path.abspath(state / "bundles")):  # noqa: PTH100
-        return ""
-    return place.parent.name

@@ -28,6 +28,7 @@ from foretail.multiline import Multiline
 from foretail.mutes import read as read_mutes
 from foretail.observe import Observing
 from foretail.patterns import MatchLimits
+from foretail.probation import Probation
 from foretail.registry import Registry
 from foretail.rest import machine
 from foretail.schema import KeyRule
@@ -56,7 +57,11 @@ def run(options: argparse.Namespace) -> int:
     """`foretail run`: the service; SIGHUP loads configuration and bundles again."""
     config = load(options.config)
     telemetry.configure(config.agent.log_level)
-    return serve(config, reload=lambda: load(options.config))
+    probation = Probation(config)
+    probation.begin()
+    code = serve(config, reload=lambda: load(options.config))
+    probation.end()
+    return code
 
 
 def execute(options: argparse.Namespace) -> int:
