@@ -145,7 +145,8 @@ def calibrate(sessions: Sessions, held: Held, *, vocabulary: int, budget: Budget
     threshold, tail, extrapolated = _threshold(alerts, per, n, alpha)
     floor = min(-math.log2(alpha), cap)
     threshold = max(threshold, floor)
-    weights |= _alone(held, scores, surprise, causes, n, alpha, timed=timed)
+    weights["chances"] = round(math.log2(max(lines / n, 1.0)), 6)
+    weights |= _alone(held, scores, surprise, causes, n, alpha, chances=weights["chances"], timed=timed)
     weights["sure"] = round(_sure(held, causes, n, alpha, timed=timed), 6)
     scores = held.combined(Surprise(replace(draft, threshold=threshold, weights=weights), Counts.empty(vocabulary)))
     blocks = _blocks(sessions, held, causes, scores.x >= threshold, alpha, timed=timed)
@@ -182,14 +183,12 @@ def _alone(
     n: int,
     alpha: float,
     *,
+    chances: float,
     timed: bool,
 ) -> dict[str, float]:
     """The threshold each detector would have by itself, for the same rate: what `evaluate` compares at."""
-    terms = scores.terms
-    most = np.maximum(terms["sequence"], terms["end"])
-    most = np.where(held.unknown, np.maximum(most, surprise.cap), most)
     found = {}
-    for name, bits in {**terms, "lstm": most}.items():
+    for name, bits in {**scores.terms, "lstm": held.network(surprise, chances)}.items():
         alerts, per = _alerts(bits, held.weight, causes) if timed else (bits, held.weight)
         found[f"alone_{name}"] = round(max(_threshold(alerts, per, n, alpha)[0], _LEAST), 6)
     return found

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from foretail.schema import END, PAD, UNKNOWN
+from foretail.surprise import soft
 from foretail_trainer.sequences import Sessions, spread
 from foretail_trainer.vectors import learn, resting, upto
 
@@ -90,6 +91,18 @@ class Held:
             distance=self.distance,
             length=np.where(self.ended, surprise.length(self.n), 0.0),
         )
+
+    def network(self, surprise: Surprise, chances: float) -> NDArray[np.float64]:
+        """What the network would say by itself: float64 `[h]`, bits.
+
+        Args:
+            surprise: the scale.
+            chances: log2 of the events of a mean unit: it has so many chances to hold a rare event, and one end.
+        """
+        end = np.where(self.ended & (not surprise.blocks), soft(self.end, surprise.cap), 0.0)
+        most = np.maximum(np.maximum(soft(self.top, surprise.cap + chances) - chances, 0.0), end)
+        bits: NDArray[np.float64] = np.where(self.unknown, np.maximum(most, surprise.cap), most)
+        return bits
 
     @staticmethod
     def join(parts: list[Held]) -> Held:

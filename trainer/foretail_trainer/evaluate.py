@@ -45,22 +45,22 @@ class Judged:
         held: their raw terms.
         scores: combined.
         surprise: the bundle's scale.
+        chances: log2 of the events of a mean unit, see `Held.network`.
     """
 
     sessions: Sessions
     held: Held
     scores: Scores
     surprise: Surprise
+    chances: float
 
     def bits(self, detector: str) -> NDArray[np.float64]:
         """float64 `[u]` of one of DETECTORS."""
-        terms = self.scores.terms
         if detector == "combined":
             return self.scores.x
         if detector == "lstm":
-            most = np.maximum(terms["sequence"], terms["end"])
-            return np.where(self.held.unknown, np.maximum(most, self.surprise.cap), most)
-        return terms[detector]
+            return self.held.network(self.surprise, self.chances)
+        return self.scores.terms[detector]
 
 
 def judge(sessions: Sessions, scorer: Scorer, surprise: Surprise, rare: NDArray[np.bool_], *, window: int) -> Judged:
@@ -78,7 +78,8 @@ def judge(sessions: Sessions, scorer: Scorer, surprise: Surprise, rare: NDArray[
     sessions = replace(sessions, rests=ended)
     weight = sessions.weight[sessions.owner]
     held = score(sessions, weight, sessions.ids, rare, scorer, surprise.counts, window=window)
-    return Judged(sessions, held, held.combined(surprise), surprise)
+    events = float((weight * (sessions.unit_stops - sessions.units)).sum() / max(weight.sum(), 1))
+    return Judged(sessions, held, held.combined(surprise), surprise, float(np.log2(max(events, 1.0))))
 
 
 def rows(
@@ -94,6 +95,7 @@ def rows(
         seed: of the bootstrap.
     """
     weight = judged.sessions.weight[judged.sessions.owner]
+    judged = replace(judged, chances=calibration.weights.get("chances", judged.chances))
     found = []
     for name, note in DETECTORS.items():
         t = calibration.threshold if name == "combined" else calibration.weights.get(f"alone_{name}")
