@@ -13,7 +13,7 @@ from foretail.schema import END, FIRST, PAD, UNKNOWN
 from foretail.verdicts import Expected, Explanation, Incident, LineVerdict, SessionVerdict, text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -65,6 +65,7 @@ class Explainer:
         bundle: for names of types.
         model: for what was expected.
         surprise: for scores, p-values and nearest sessions.
+        message: gives a line without its header.
         stream, machine: of every record.
         keyed: False: the key is the source itself and is not shown.
         endless: units are blocks.
@@ -76,6 +77,7 @@ class Explainer:
         model: SequenceModel,
         surprise: Surprise,
         *,
+        message: Callable[[bytes], bytes],
         stream: str,
         machine: str,
         keyed: bool,
@@ -83,7 +85,7 @@ class Explainer:
     ) -> None:
         self._patterns, self._label = bundle.patterns, bundle.label
         self._model, self._surprise = model, surprise
-        self._stream, self._machine = stream, machine
+        self._message, self._stream, self._machine = message, stream, machine
         self._keyed, self._endless = keyed, endless
 
     def template(self, model_id: int) -> str | None:
@@ -179,13 +181,18 @@ class Explainer:
             score=verdict.score,
             p=verdict.p,
             reasons=verdict.reasons,
-            summary=summary(verdict, self.template(model_id)),
+            summary=summary(verdict, self.template(model_id) or self._said(verdict)),
             last_time=verdict.time,
             suppressed=suppressed,
             observed=observed,
             explanation=verdict.explanation,
             cut=verdict.cut,
         )
+
+    def _said(self, verdict: LineVerdict | SessionVerdict) -> str | None:
+        """The message of a line of unknown type, without its header."""
+        line = verdict.explanation.line if verdict.explanation else None
+        return text(self._message(line.encode("utf-8", "replace")))[0] if line else None
 
     def _line_explanation(self, seen: Seen, row: int) -> tuple[Explanation, bool]:
         line, cut = text(seen.lines[row]) if seen.lines is not None else (None, False)
@@ -240,8 +247,13 @@ class Explainer:
         return self.template(model_id) or _SPECIAL[model_id]
 
 
-def summary(verdict: LineVerdict | SessionVerdict, template: str | None) -> str:
-    """One line for people: what came and what was expected."""
+def summary(verdict: LineVerdict | SessionVerdict, said: str | None) -> str:
+    """One line for people: what came and what was expected.
+
+    Args:
+        verdict: anomalous.
+        said: the template of what came, or the message itself where no pattern matched.
+    """
     why = verdict.explanation or Explanation()
     likely = next((e for e in why.expected), None)
     instead = f"; expected {_quote(likely.template)} ({likely.p:.0%})" if likely else ""
@@ -250,16 +262,16 @@ def summary(verdict: LineVerdict | SessionVerdict, template: str | None) -> str:
         odd = [f"{n} fewer {_quote(name)}" for name, n in why.missing.items()]
         odd += [f"{n} more {_quote(name)}" for name, n in why.extra.items()]
         if "end" in verdict.reasons[:1]:
-            return f"{where} ended after {_quote(template)}{instead}"
+            return f"{where} ended after {_quote(said)}{instead}"
         return (
             f"{where} of {verdict.events} events is unlike any normal one: {', '.join(odd[:3]) or verdict.reasons[0]}"
         )
     where = f" in session {verdict.key}" if verdict.key else ""
-    if template is None:
-        return f"a message never seen{where}: {_quote(why.line)}"
+    if verdict.template is None:
+        return f"a message never seen{where}: {_quote(said)}"
     if "novelty" in verdict.reasons[:1]:
-        return f"a message seen at most twice before{where}: {_quote(template)}"
-    return f"unexpected {_quote(template)}{where}{instead}"
+        return f"a message seen at most twice before{where}: {_quote(said)}"
+    return f"unexpected {_quote(said)}{where}{instead}"
 
 
 def _quote(words: str | None) -> str:

@@ -91,6 +91,7 @@ class Stream:
             bundle,
             self.model,
             self.surprise,
+            message=self.matcher.message,
             stream=options.name,
             machine=options.machine,
             keyed=self._keyed,

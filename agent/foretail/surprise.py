@@ -13,13 +13,15 @@ logarithm counts (`soft`).
               length   = -log2 p of its number of events, at most cap; only where there is no table of counts
               x = max(sequence, end) + novelty + counts + length
 
-    both      x is at least t * b / sure, b the surprise in bits, before any cap, of a line or an end
+    both      x is at least t * b / sure, b the surprise in bits, before any cap, of a line or an end;
+              and at least t where a type is unknown: whether anybody is told is for `incidents` to decide, by the rate
+              at which unknown types come
 
-The last line is for logs that the network predicts well: where no normal event came near `sure` bits, one that does is
-an alert by itself, however few sessions there were to learn from (`sure` lies on the tail of what normal ones showed,
-so it is out of reach where the network is often surprised). Agreement counts because bits add: two detectors at half
-the threshold each are as strange as one that reaches it. A unit's x is never below that of one of its lines, so that
-one threshold t spends one budget for both.
+The last but one is for logs that the network predicts well: where no normal event came near `sure` bits, one that does
+is an alert by itself, however few sessions there were to learn from (`sure` lies on the tail of what normal ones
+showed, so it is out of reach where the network is often surprised). Agreement counts because bits add: two detectors at
+half the threshold each are as strange as one that reaches it. A unit's x is never below that of one of its lines, so
+that one threshold t spends one budget for both.
 
 What a session must remember for this (columns of `sessions`): n events; the greatest surprise `top` of its events of
 known type, in bits; `novel` events; the vector of type counts at its end; and the surprise of END after its last C
@@ -110,7 +112,7 @@ class Surprise:
         """
         sequence = np.where(unknown, 0.0, soft(bits, self.cap))
         novelty = self._novelty(sequence, unknown, rare | unknown)
-        x = np.maximum(sequence + novelty, np.where(unknown, 0.0, self._alone(bits)))
+        x = np.maximum(sequence + novelty, np.where(unknown, self.threshold, self._alone(bits)))
         return Scores(x, {"sequence": sequence, "novelty": novelty})
 
     def units(
@@ -171,7 +173,7 @@ class Surprise:
         novelty = self._novelty(most, unknown, novel)
         far = soft(distance, 2 * self.cap)
         alone = self._alone(np.maximum(top, np.where(ended, end, 0.0)))
-        x = np.maximum(most + novelty + far + length, alone)
+        x = np.maximum(most + novelty + far + length, np.maximum(alone, np.where(unknown, self.threshold, 0.0)))
         terms = {"sequence": sequence, "end": last, "novelty": novelty, "counts": far, "length": length}
         return Scores(x, terms)
 

@@ -181,3 +181,27 @@ def test_sessions_cut_by_another_key_are_dropped_and_counted():
     new.restore(old.snapshot())
     assert len(new.sessions) == 0
     assert new.teller.totals.sessions_dropped == len(old.sessions)
+
+
+def with_line(at: int, line: bytes) -> list[dict]:
+    """The incidents of the golden log with one more line in it."""
+    rows = [*LINES[:at], line, *LINES[at:]]
+    offsets = np.cumsum([0] + [len(row) + 1 for row in rows]).tolist()
+    work = stream(emit="incidents")
+    records = work.feed(Batch("s", SOURCE, rows, offsets[:-1], offsets[-1], 1.8e9)) + work.finish(ended=True)
+    return [r for r in map(json.loads, records) if r["state"] == "open"]
+
+
+@pytest.mark.parametrize("level", [b"INFO", b"ERROR"])
+@pytest.mark.parametrize("at", range(40, 1000, 160))
+def test_a_message_never_seen_is_one_incident_wherever_it_comes(level, at):
+    """Of any level, with no session of its own: the golden log raises one more, at that line."""
+    stamp = LINES[at].split(b" ")[0]
+    line = stamp + b" " + level + b" [background] cluster: the moon has left its orbit around shard 7"
+    before = [json.loads(r) for r in WHOLE["incidents"]]
+    found = [r for r in with_line(at, line) if r["offset"] == OFFSETS[at]]
+    assert len(found) == 1
+    assert found[0]["type"] == "0"
+    assert "moon" in found[0]["summary"]
+    others = {r["key"] for r in with_line(at, line)} - {found[0]["key"]}
+    assert others <= {r["key"] for r in before}

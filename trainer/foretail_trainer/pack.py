@@ -97,7 +97,8 @@ def _metrics(learned: Learned) -> dict[str, float]:
     if learned.fitted:
         found["held_nats_per_event"] = learned.fitted.held
     if learned.agreement:
-        found |= {"gate_top1": learned.agreement.top1, "gate_decision": learned.agreement.decision}
+        agreed = learned.agreement
+        found |= {"gate_top1": agreed.top1, "gate_tied": agreed.tied, "gate_decision": agreed.decision}
     if learned.calibrated:
         found["certified_rate"] = learned.calibrated.certified
     return found

