@@ -309,10 +309,10 @@ class Loop:
         self.compact()
         return False
 
-    def compact(self) -> None:
-        """Write a snapshot of the present state; everything must be acknowledged."""
+    def compact(self) -> bool:
+        """Write a snapshot of the present state; everything must be acknowledged. False if the system refuses."""
         if self._journal is None:
-            return
+            return True
         snapshot = Snapshot(
             SNAPSHOT_SCHEMA,
             {name: stream.snapshot() for name, stream in self.streams.items()},
@@ -323,6 +323,8 @@ class Loop:
             self._journal.compact(msgspec.msgpack.encode(snapshot))
         except StreamError as error:
             self._complain(error, time.monotonic())
+            return False
+        return True
 
     def _complain(self, error: StreamError, now: float) -> None:
         """The journal refused: counted, said once a minute, tried again after a pause."""

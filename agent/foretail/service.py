@@ -204,8 +204,8 @@ def _assembled(
         ends=stdin,
     )
     loop.know(chunks)
-    if not settled:
-        loop.compact()
+    if not settled and not loop.compact():
+        raise ConfigError(f"cannot write the state under another bundle to {state}; free some space and start again")
     return loop
 
 

@@ -23,7 +23,10 @@ from foretail import bundle as bundles
 from foretail.activation import Shelf
 from foretail.errors import ConfigError
 from foretail.examination import Bounds, examined
+from foretail.lines import Batch, Source
 from foretail.status import ask
+from foretail.stream import Stream
+from foretail.telling import Options
 
 pytestmark = pytest.mark.trainer
 
@@ -269,8 +272,11 @@ def test_a_running_agent_takes_the_new_bundle_without_losing_or_repeating_a_line
         got = agent.records()
     assert len({row["id"] for row in got}) == 600
     assert {row["bundle"].split(":")[1] for row in got} == {"1", "2"}
-    whole = [json.loads(line) for line in (attacks.BUNDLE.parent / "lines.jsonl").read_text().splitlines()]
-    expected = [row["score"] for row in whole if row["kind"] == "line"][:600]
+    lines = [line.rstrip(b"\n") for line in LINES[:600]]
+    offsets = [sum(map(len, LINES[:row])) for row in range(600)]
+    undisturbed = Stream(bundles.read(attacks.BUNDLE), Options("storage", emit="lines"))
+    batch = Batch("storage", Source("0" * 24, "log", whole=True), lines, offsets, 0, time.time())
+    expected = [row["score"] for row in map(json.loads, undisturbed.feed(batch)) if row["kind"] == "line"]
     assert [row["score"] for row in got] == expected
 
 
