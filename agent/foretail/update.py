@@ -25,7 +25,9 @@ try:
     from tuf.ngclient import Updater, UpdaterConfig
     from tuf.ngclient.fetcher import FetcherInterface
 except ImportError as missing:
-    raise ConfigError(f"updates need {missing.name}: pip install 'foretail[update]'") from missing
+    raise ConfigError(
+        f"updates need {(missing.name or 'tuf').partition('.')[0]}: pip install 'foretail[update]'"
+    ) from missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -29,7 +29,9 @@ try:
     from tuf.api.exceptions import RepositoryError
     from tuf.api.metadata import Metadata, MetaFile, Role, Root, Snapshot, TargetFile, Targets, Timestamp
 except ImportError as missing:
-    raise ConfigError(f"publishing needs {missing.name}: pip install 'foretail[trainer]'") from missing
+    raise ConfigError(
+        f"publishing needs {(missing.name or 'tuf').partition('.')[0]}: pip install 'foretail[trainer]'"
+    ) from missing
 
 if TYPE_CHECKING:
     import argparse
