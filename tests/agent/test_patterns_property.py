@@ -77,8 +77,8 @@ def _safe(pattern: str) -> bool:
 patterns = st.lists(pieces, min_size=1, max_size=5).map(" ".join).filter(_safe)
 conditionals = st.sampled_from([r"(5)?(?(1)6|7)\d", r"(a)?(?(1)\d+|x)", r"(\d)?(?(1)1|2) port"])
 words = st.sampled_from(
-    ["open", "port", "22", "a1", "x0y", "id=", "7", "12", "123", "3", "error", "ab", "a", "é", "é1", ".", "[", "]", "_7",
-     "", "v2 ", "abc1", "00", "56", "57", "\n", "5", ": ", "x"]
+    ["open", "port", "22", "a1", "x0y", "id=", "7", "12", "123", "3", "error", "ab", "a", "é", "é1", ".", "[", "]",
+     "_7", "", "v2 ", "abc1", "00", "56", "57", "\n", "5", ": ", "x"]
 )  # fmt: skip
 lines = st.one_of(
     st.lists(words, max_size=8).map(" ".join),
