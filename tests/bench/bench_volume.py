@@ -167,14 +167,21 @@ def bench_auth(seed: int) -> dict:
     trained = Trained(patterns, train, ALPHA, seed)
     _, starts, found = trained.judge(test)
     refused = np.array([b"nvalid user" in line or b"Failed" in line or b"BREAK-IN" in line for line in lines])
-    refused = refused[len(lines) - len(test.ids) :]
-    each = np.array([int(refused[(test.times >= s) & (test.times < s + trained.step)].sum()) for s in starts])
-    bursts = np.flatnonzero(each >= 30)
+    hours, sizes = np.unique(test.times[refused[len(lines) - len(test.ids) :]] // 3600, return_counts=True)
+    begins = hours[sizes >= 30] * 3600
+    hits = [found.anomalous[(starts > b - trained.step) & (starts < b + 3600)].any() for b in begins]
+    odd = found.anomalous
     out = {
-        "log": "auth.log", "seed": seed, "interval_s": trained.step, "intervals": len(starts), "bursts": len(bursts),
-        "found": int(sum(found.anomalous[b : b + 2].any() for b in bursts)), "sizes": each[bursts].tolist(),
-        "anomalous": int(found.anomalous.sum()),
-    }  # fmt: skip
+        "log": "auth.log",
+        "seed": seed,
+        "interval_s": trained.step,
+        "intervals": len(starts),
+        "bursts": len(begins),
+        "found": int(sum(hits)),
+        "sizes": sizes[sizes >= 30].tolist(),
+        "incidents": int((odd & ~np.concatenate([[False], odd[:-1]])).sum()),
+        "high": volume.promised(ALPHA, len(starts))[1],
+    }
     print(out, file=sys.stderr, flush=True)
     return out
 
