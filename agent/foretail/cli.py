@@ -108,6 +108,9 @@ def _at_rest(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     score.add_argument(
         "--sequences", metavar="FILE", help="sessions as integer ids (`count<TAB>ids`): a verdict a line"
     )
+    score.add_argument("--timeseries", metavar="CSV", help="rows of numbers: a verdict a row")
+    score.add_argument("--lines", metavar="CSV", help="lines in a column of a CSV (--text): a verdict a row")
+    table_options(score)
     score.add_argument("--fail-on-anomaly", action="store_true", help="exit 1 when anything is anomalous")
     score.add_argument("files", nargs="*", metavar="FILE", help="log, also .gz, .xz, .zst or -; rotations are joined")
     backtest = _command(
@@ -120,6 +123,13 @@ def _at_rest(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     backtest.add_argument("--bundle", required=True, help=BUNDLE)
     backtest.add_argument("--since", type=duration, metavar="7d", help="only so long before the newest line")
     backtest.add_argument("globs", nargs="+", metavar="GLOB", help="log files or quoted patterns of them")
+
+
+def table_options(sub: argparse._ActionsContainer) -> None:
+    """How a CSV is written; shared with the trainer's command."""
+    sub.add_argument("--text", metavar="COLUMN", help="of --lines: the column of the lines, by name or number from 1")
+    sub.add_argument("--quote", default='"', metavar="C", help="quote character of a CSV (default \"); '' = none")
+    sub.add_argument("--no-header", action="store_true", help="the first row of the CSV is data, columns are numbers")
 
 
 def _service(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -58,10 +58,13 @@ def match(options: argparse.Namespace) -> int:
 def score(options: argparse.Namespace) -> int:
     """`foretail score`: verdicts of files at rest, or of `--sequences`."""
     bundle = bundles.read(options.bundle)
+    asked = [name for name in ("sequences", "timeseries", "lines") if getattr(options, name)]
+    if len(asked) + bool(options.files) > 1:
+        raise ConfigError("give either log files or one of --sequences, --timeseries and --lines, not both")
     if options.sequences:
-        if options.files:
-            raise ConfigError("give either --sequences FILE or log files, not both")
         anomalous = sequences.score(bundle, options.sequences, write)
+    elif options.timeseries or options.lines:
+        anomalous = _table(bundle, options)
     elif not options.files:
         raise ConfigError("name at least one log file, or - for standard input")
     else:
@@ -74,6 +77,25 @@ def score(options: argparse.Namespace) -> int:
                 anomalous |= any(ANOMALOUS in record for record in records)
                 write(records)
     return 1 if anomalous and options.fail_on_anomaly else 0
+
+
+def _table(bundle: Bundle, options: argparse.Namespace) -> bool:
+    """A verdict for each row of a CSV; True when any is anomalous."""
+    from foretail import characters, delimited, rows  # noqa: PLC0415 - only these two options need them
+
+    dialect = delimited.Dialect(quote=options.quote, header=False if options.no_header else None)
+    if options.lines and not options.text:
+        raise ConfigError("--lines needs --text COLUMN: the column that holds the lines")
+    found: Iterator[rows.RowVerdict | characters.LabelVerdict] = (
+        rows.score_timeseries(bundle, options.timeseries, dialect)
+        if options.timeseries
+        else characters.score_lines(bundle, options.lines, options.text, dialect)
+    )
+    anomalous = False
+    for verdict in found:
+        anomalous |= verdict.anomalous
+        write([msgspec.json.encode(verdict)])
+    return anomalous
 
 
 def backtest(options: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from foretail import __version__
-from foretail.cli import duration, guarded, positive
+from foretail.cli import duration, guarded, positive, table_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -76,6 +76,22 @@ def _fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     log.add_argument("--base", metavar="BUNDLE", help="an older bundle, whose type ids are kept")
     log.add_argument("--sequences", metavar="FILE", help="sessions as integer ids (`count<TAB>ids`) instead of logs")
+    rows = fit.add_argument_group("tables instead of logs")
+    rows.add_argument(
+        "--timeseries", metavar="CSV", help="rows of numbers: learn what is normal (all of it is taken as such)"
+    )
+    rows.add_argument("--interval", type=duration, metavar="60s", help="of --timeseries: one row each so long")
+    rows.add_argument("--aggregate", choices=("mean", "max", "last"), default="mean", help="of the rows of an interval")
+    rows.add_argument("--model", default="", help="of --timeseries: lstm, gru, rnn, stacked, lstm-ae, ae or conv-ae")
+    rows.add_argument("--lines", metavar="CSV", help="labelled lines: learn to tell two labels apart")
+    rows.add_argument("--label", metavar="COLUMN", help="of --lines: the column of the labels")
+    rows.add_argument(
+        "--drop", nargs="*", default=[], metavar="FIELD", help="columns, or fields of JSON lines, to leave out"
+    )
+    rows.add_argument(
+        "--false-positive-rate", type=positive, metavar="P", help="of --lines (default: probability one half)"
+    )
+    table_options(rows)
     net = fit.add_argument_group("the model")
     net.add_argument("--cell", choices=("lstm", "gru", "rnn"), default="lstm")
     net.add_argument("--layers", type=int, default=1, metavar="N")

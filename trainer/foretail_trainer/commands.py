@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 
 def fit(options: argparse.Namespace) -> int:
     """`foretail-train fit`: a bundle, its report, and a closing table."""
-    if bool(options.files) == bool(options.sequences):
-        raise ConfigError("give either log files or --sequences FILE")
+    asked = [options.files, options.sequences, options.timeseries, options.lines]
+    if sum(map(bool, asked)) != 1:
+        raise ConfigError("give one of: log files, --sequences FILE, --timeseries CSV, --lines CSV")
+    if options.timeseries or options.lines:
+        return _table(options)
     if not 1 <= options.window <= 128 or not 1 <= options.units <= 1024 or not 1 <= options.layers <= 4:
         raise ConfigError("--window takes 1 to 128, --units 1 to 1024, --layers 1 to 4")
     with Stages() as stages:
@@ -70,6 +73,37 @@ def fit(options: argparse.Namespace) -> int:
         words = f"the {len(learned.suspects)} strangest sessions are in {SUSPECTS} beside the report (fit --exclude)"
         stages.console.print(words, highlight=False)
     stages.console.print(f"bundle {options.out}, report {page}", highlight=False, markup=False)
+    return 0
+
+
+def _table(options: argparse.Namespace) -> int:
+    """`fit --timeseries CSV` and `fit --lines CSV`: a bundle of one detector."""
+    from foretail.delimited import Dialect  # noqa: PLC0415 - only these two options need them
+    from foretail_trainer import characters, reckoning, single, timeseries  # noqa: PLC0415
+
+    dialect = Dialect(quote=options.quote, header=False if options.no_header else None)
+    with Stages() as stages:
+        if options.timeseries:
+            asked = reckoning.Options(
+                model=options.model or reckoning.MODEL,
+                alpha=options.false_alert_rate or reckoning.DEFAULT.alpha,
+                interval_s=options.interval or 0.0,
+                aggregate=options.aggregate,
+                seed=options.seed,
+            )
+            with stages.stage("series"):
+                series = timeseries.fit_timeseries(options.timeseries, asked, dialect=dialect, drop=options.drop)
+            bundle, notes = single.write_series(options.out, series, name=options.name or ""), series.notes
+        else:
+            if not options.text or not options.label:
+                raise ConfigError("--lines needs --text COLUMN and --label COLUMN")
+            wanted = characters.Options(fpr=options.false_positive_rate, drop=tuple(options.drop), seed=options.seed)
+            with stages.stage("lines"):
+                lines = characters.fit_lines(options.lines, options.text, options.label, wanted, dialect=dialect)
+            bundle, notes = single.write_lines(options.out, lines, name=options.name or ""), lines.notes
+    for note in (*notes, *(f"{name}: {value:.4f}" for name, value in bundle.manifest.metrics.items())):
+        stages.console.print(note, highlight=False, markup=False)
+    stages.console.print(f"bundle {options.out}", highlight=False, markup=False)
     return 0
 
 
