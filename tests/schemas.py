@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 import inspect
+import math
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from foretail import bundle as bundles
+from foretail.lines import Batch, Source
+from foretail.rows import IntervalVerdict, RowVerdict
 from foretail.schema import Manifest, Patterns
 from foretail.state import Entry, Note, Snapshot
+from foretail.stream import Stream
+from foretail.telling import Options
 from foretail.verdicts import Incident, LineVerdict, Notice, SessionVerdict
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "schema"
+GOLDEN = Path(__file__).resolve().parent / "golden"
 FORMATS: dict[str, Any] = {
     "manifest": Manifest,
     "patterns": Patterns,
-    "verdict": LineVerdict | SessionVerdict,
+    "verdict": LineVerdict | SessionVerdict | RowVerdict | IntervalVerdict,
     "incident": Incident | Notice,
     "state": Snapshot,
 }
@@ -54,7 +62,49 @@ def written(name: str) -> bytes:
     return msgspec.json.format(msgspec.json.encode(schema(name), order="sorted"), indent=2) + b"\n"
 
 
+def example(name: str) -> bytes:
+    """An example of a format: of the golden bundle, or of what the agent says of the golden log."""
+    if name in {"manifest", "patterns"}:
+        return (GOLDEN / "bundle" / f"{name}.json").read_bytes()
+    if name == "incident":
+        return _pretty(_rows("incidents")[0])
+    if name == "verdict":
+        return _pretty(next(row for row in _rows("lines") if row["anomalous"]))
+    return _pretty(_state())
+
+
+def _rows(emit: str) -> list[dict[str, Any]]:
+    return [msgspec.json.decode(line) for line in (GOLDEN / f"{emit}.jsonl").read_bytes().splitlines()]
+
+
+def _state() -> Any:
+    """The state after ten golden lines, bytes as base64."""
+    lines = (GOLDEN / "storage.log").read_bytes().splitlines()[:10]
+    offsets = [sum(len(line) + 1 for line in lines[:n]) for n in range(len(lines) + 1)]
+    stream = Stream(bundles.read(GOLDEN / "bundle"), Options("storage", machine="example"))
+    stream.feed(
+        Batch("storage", Source("0" * 24, "/var/log/storage.log", True), lines, offsets[:-1], offsets[-1], 1.8e9)
+    )
+    return _plain(msgspec.to_builtins(Snapshot(1, {"storage": stream.snapshot()}, {"storage": b""})))
+
+
+def _plain(node: Any) -> Any:
+    """What msgpack holds, as JSON can: keys as text, bytes as base64."""
+    if isinstance(node, dict):
+        return {_plain(key) if isinstance(key, bytes) else str(key): _plain(value) for key, value in node.items()}
+    if isinstance(node, bytes):
+        return base64.b64encode(node).decode()
+    if isinstance(node, list | tuple):
+        return [_plain(value) for value in node]
+    return None if isinstance(node, float) and not math.isfinite(node) else node
+
+
+def _pretty(value: Any) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+
+
 if __name__ == "__main__":
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    (FOLDER / "examples").mkdir(parents=True, exist_ok=True)
     for each in FORMATS:
         (FOLDER / f"{each}.schema.json").write_bytes(written(each))
+        (FOLDER / "examples" / f"{each}.json").write_bytes(example(each))
