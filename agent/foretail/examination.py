@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from foretail import bundle as bundles
-from foretail import golden, shadow
+from foretail import golden, others, shadow
 from foretail.errors import ConfigError
 from foretail.lines import Batch, Source
 from foretail.ops import check_operators
@@ -110,6 +110,7 @@ def examine(path: Path, name: str) -> Bundle:
         elif file.endswith(".npy"):
             bundle.array(file)
     golden.verify(bundle)
+    others.verify(bundle)
     if bundle.manifest.sequence is not None:
         _dry_run(bundle)
     return bundle

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from foretail import bundle as bundles
-from foretail import golden
+from foretail import golden, others
 from foretail.config import load
 from foretail.errors import ConfigError
 from foretail.globs import Globs
@@ -138,7 +138,11 @@ def bundle_verify(options: argparse.Namespace) -> int:
     """`foretail bundle verify`: all that is checked before a bundle is used."""
     bundle = bundles.read(options.bundle)
     golden.verify(bundle)
-    print(f"{bundle.label} is whole: {len(bundle.files) + 1} files, {len(bundle.patterns)} types, golden results agree")
+    others.verify(bundle)
+    held = ", ".join(others.names(bundle)) or "no detector"
+    print(
+        f"{bundle.label} is whole: {len(bundle.files) + 1} files, {len(bundle.patterns)} types, {held}; golden results agree"
+    )
     return 0
 
 
