@@ -147,7 +147,9 @@ def calibrate(sessions: Sessions, held: Held, *, vocabulary: int, budget: Budget
     threshold = max(threshold, floor)
     weights["chances"] = round(math.log2(max(lines / n, 1.0)), 6)
     weights |= _alone(held, scores, surprise, causes, n, alpha, chances=weights["chances"], timed=timed)
-    weights["sure"] = round(_sure(held, causes, n, alpha, timed=timed), 6)
+    sure = _sure(held, causes, n, alpha, timed=timed)
+    if sure <= math.log2(lines + 1):  # more than that no log of so many lines can bear out: drift reaches it too
+        weights["sure"] = round(sure, 6)
     scores = held.combined(Surprise(replace(draft, threshold=threshold, weights=weights), Counts.empty(vocabulary)))
     blocks = _blocks(sessions, held, causes, scores.x >= threshold, alpha, timed=timed)
     calibration = Calibration(
