@@ -140,9 +140,8 @@ def bundle_verify(options: argparse.Namespace) -> int:
     golden.verify(bundle)
     others.verify(bundle)
     held = ", ".join(others.names(bundle)) or "no detector"
-    print(
-        f"{bundle.label} is whole: {len(bundle.files) + 1} files, {len(bundle.patterns)} types, {held}; golden results agree"
-    )
+    size = f"{len(bundle.files) + 1} files, {len(bundle.patterns)} types, {held}"
+    print(f"{bundle.label} is whole: {size}; golden results agree")
     return 0
 
 
