@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from foretail_trainer.align import aligned
-from foretail_trainer.masks import VALUE, Masks
-from foretail_trainer.slots import Grouping
+from foretail_trainer.grouping import Grouping
+from foretail_trainer.masks import Masks
+from foretail_trainer.tokens import VALUE
 
 pytestmark = pytest.mark.trainer
 NAMES = ("Mail", "Music", "Maps", "Notes", "Clock", "Photos", "Safari", "Finder")
