@@ -42,7 +42,7 @@ TOKEN_DEGREE_MAX = 4
 LARGE = 8
 """A repeat whose count varies by this much or more is counted as if it had no end."""
 
-MONOTONE = re.compile(r"(.{1,8}?)\1{249,}", re.DOTALL)
+MONOTONE = re.compile(r"(.{1,8}?)\1{299,}", re.DOTALL)
 """A literal that repeats itself this often: `regex` looks for it in quadratic time and heeds no time limit."""
 
 _BLANK = 1 << 0x20

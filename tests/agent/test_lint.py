@@ -177,7 +177,7 @@ def test_what_lint_accepts_does_not_stall(parts: list[tuple[str, str, bool]], ou
         assert time.thread_time() - start < 0.1
 
 
-@pytest.mark.parametrize("literal", ["a" * 4000, "ab" * 300, r"\-" * 400])
+@pytest.mark.parametrize("literal", ["a" * 4000, "ab" * 400, r"\-" * 400])
 def test_a_literal_that_repeats_itself_hundreds_of_times_is_refused(literal: str) -> None:
     """The engine looks for such a literal in quadratic time and heeds no time limit meanwhile."""
     with pytest.raises(ConfigError, match="it repeats"):
