@@ -105,7 +105,6 @@ class Learned:
     digest: str
     hosts: int
     untyped: int
-    sample: list[bytes] = field(default_factory=list)
     mined: Mined | None = None
     discovery: Discovery | None = None
     sessions: Sessions | None = None
@@ -146,7 +145,8 @@ def fit(options: Options, stages: Stages) -> Learned:
 
 
 def _from_logs(options: Options, paths: Sequence[str], stages: Stages) -> Learned:
-    sample = reading.sample(paths, KEY_LINES)
+    found_by_itself = "auto" in {options.format, options.key}
+    sample = reading.sample(paths, KEY_LINES) if found_by_itself else []
     form = detect(sample[:DETECT_LINES]) if options.format == "auto" else parse_format(options.format)
     size = sum(Path(path).stat().st_size for path in paths)
     base = Patterns(1, bundles.read(options.base).patterns) if options.base else None
@@ -192,7 +192,6 @@ def _from_logs(options: Options, paths: Sequence[str], stages: Stages) -> Learne
         digest=lines.digest,
         hosts=options.hosts or lines.hosts,
         untyped=int((lines.ids < FIRST).sum()),
-        sample=sample,
         mined=mined,
         discovery=discovery,
         sessions=sessions,

@@ -93,7 +93,7 @@ def _sequence(learned: Learned) -> SequenceInfo | None:
 
 
 def _metrics(learned: Learned) -> dict[str, float]:
-    found: dict[str, float] = {"seconds": round(learned.seconds, 3)} if learned.seconds else {}
+    found: dict[str, float] = {}
     if learned.fitted:
         found["held_nats_per_event"] = learned.fitted.held
     if learned.agreement:
