@@ -1,8 +1,8 @@
 """How strange a line or a session is, in bits, and what that means: x, score, p and reasons. Pure numpy, by columns.
 
 Every term is in bits: 2^-bits is how seldom a normal session or line holds such a thing. No term is more certain than
-the training data: n units can show that something is rarer than cap = log2(n + 1); of what exceeds a cap only the
-logarithm counts (`soft`).
+the training data: n units can show that something is rarer than cap = log2(n + 1); what exceeds a cap gives the order
+and hardly more (`soft`).
 
     line      sequence = soft(surprise of what came, cap)
                          (0 where the past is not known: the first events of partial sessions)
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 BLOCK_LINES = 100
 """Lines of a block: a shorter one (end of input) has no counts term."""
+BEYOND_CAP = 0.25
+"""Of the logarithm of what exceeds a cap: enough to keep the order, less than what another detector adds."""
 REASON_BITS_MIN = 3.0
 """A detector that says less does not appear among the reasons beside a stronger one."""
 
@@ -203,8 +205,8 @@ class Surprise:
 
 
 def soft(bits: NDArray[np.float64], cap: float) -> NDArray[np.float64]:
-    """Bits up to cap; of what exceeds it, its logarithm: order is kept, and nothing ends in one heap at the cap."""
-    beyond: NDArray[np.float64] = np.minimum(bits, cap) + np.log2(1.0 + np.maximum(bits - cap, 0.0))
+    """Bits up to cap, and a little of the logarithm of the rest: order is kept, nothing ends in one heap at the cap."""
+    beyond: NDArray[np.float64] = np.minimum(bits, cap) + BEYOND_CAP * np.log2(1.0 + np.maximum(bits - cap, 0.0))
     return beyond
 
 

@@ -41,10 +41,10 @@ def test_a_line_says_its_bits():
     assert lines(3.5).x[0] == 3.5
 
 
-def test_of_what_exceeds_the_cap_its_logarithm_counts():
+def test_of_what_exceeds_the_cap_a_quarter_of_the_logarithm_counts():
     """Nothing ends in one heap at the cap: order is kept."""
-    assert lines(10.0 + 7.0).x[0] == 13.0
-    assert unit(end=10.0 + 3.0).x[0] == 12.0
+    assert lines(10.0 + 7.0).x[0] == 10.75
+    assert unit(end=10.0 + 3.0).x[0] == 10.5
 
 
 def test_a_type_never_seen_says_more_than_any_known_event():

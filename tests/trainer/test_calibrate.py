@@ -74,10 +74,10 @@ def test_beyond_the_data_the_tail_halves_with_every_bit():
     """Half the rate costs one bit more."""
     found = untimed(service(800, odd=[[4, 3], [6, 5], [5], [3]] * 4))
     held = cross_fit(found, deal(found), fitter, window=4, vocabulary=V)
-    some, half = (calibrate(found, held, vocabulary=V, budget=Budget(rate=a)).calibration for a in (5e-4, 2.5e-4))
+    some, half = (calibrate(found, held, vocabulary=V, budget=Budget(rate=a)).calibration for a in (1e-3, 5e-4))
     assert some.extrapolated
     assert half.threshold - some.threshold == pytest.approx(1.0, abs=1e-5)
-    assert Surprise(some, calibrated(found).counts).p(some.threshold) == pytest.approx(5e-4, rel=1e-3)
+    assert Surprise(some, calibrated(found).counts).p(some.threshold) == pytest.approx(1e-3, rel=1e-3)
     assert pytest.approx(1 / math.log(2)) == BIT
 
 
@@ -100,10 +100,19 @@ def test_repeats_of_one_cause_are_one_alert():
 
 
 def test_no_rate_is_promised_far_beyond_what_the_log_can_certify():
-    """A rate ten times lower than 1 / (n + 1) at most; the manifest holds the rate that is promised, not the wish."""
+    """A rate three times lower than 1 / (n + 1) at most; the manifest holds the rate that is promised, not the wish."""
     found = untimed(service(300, odd=[[4, 3], [6, 5]]))
     made = calibrated(found, Budget(rate=1e-9))
     assert made.calibration.alpha == pytest.approx(made.certified / EXTRAPOLATION_MAX)
+
+
+def test_a_rate_beyond_the_data_has_no_lower_threshold_than_the_reference_rate():
+    """One odd session among 1,200 sets what .001 certifies; a smaller rate asked of the same log stays above it."""
+    found = untimed(service(1200, odd=[[4, 3, 3, 5, 6]]))
+    certain, beyond = calibrated(found, Budget(rate=0.001)), calibrated(found, Budget(rate=1e-9))
+    assert not certain.calibration.extrapolated
+    assert beyond.calibration.extrapolated
+    assert beyond.calibration.threshold >= certain.calibration.threshold
 
 
 def test_what_the_network_is_sure_of_is_an_alert_however_few_sessions_there_were():

@@ -4,7 +4,8 @@ An alert is what a person gets: in one block of time, units with one cause (the 
 same new type, the same type out of number) are one alert, as they are one incident. With n units and a wanted rate
 alpha, the threshold is the ceil((n + 1)(1 - alpha))-th score if n + 1 >= 1 / alpha. Otherwise it lies beyond what was
 seen, on an exponential tail that begins at the tenth highest alert and halves with every bit, because that is what a
-bit means; a slope fitted to ten scores, most of them of two or three causes, would be a guess.
+bit means; a slope fitted to ten scores, most of them of two or three causes, would be a guess. A rate that is
+extrapolated never has a lower threshold than the reference rate of one in a thousand where the log certifies that.
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ ALERTS_PER_WEEK = 1.0
 BASE_RANK = 10
 """The extrapolated tail begins at this alert from the top."""
 BIT = 1 / math.log(2)
-EXTRAPOLATION_MAX = 10
-"""No rate is promised that is more than ten times lower than the lowest that the log can certify."""
+EXTRAPOLATION_MAX = 3
+"""No rate is promised that is more than three times lower than the lowest that the log can certify: of n units without
+an alert nobody can say more than that the rate is below 3/n (the rule of three, at 95 %)."""
 SURE_SHARE = 0.1
 """Of the budget, for what the network alone is sure of."""
 LEVELS = 64
@@ -143,6 +145,8 @@ def calibrate(sessions: Sessions, held: Held, *, vocabulary: int, budget: Budget
     causes = _causes(sessions, held, scores)
     alerts, per = _alerts(scores.x, held.weight, causes) if timed else (scores.x, held.weight)
     threshold, tail, extrapolated = _threshold(alerts, per, n, alpha)
+    if extrapolated and n + 1 >= 1 / ALPHA_DEFAULT:
+        threshold = max(threshold, _threshold(alerts, per, n, ALPHA_DEFAULT)[0])
     floor = min(-math.log2(alpha), cap)
     threshold = max(threshold, floor)
     weights["chances"] = round(math.log2(max(lines / n, 1.0)), 6)
@@ -210,7 +214,7 @@ def _sure(held: Held, causes: list[tuple[object, ...]], n: int, alpha: float, *,
     place = int(np.searchsorted(above, rank, "left"))
     base = float(falling[place])
     excess = max(float(np.mean(falling[: place + 1] - base)), 1.0)
-    rate = max(alpha * SURE_SHARE, 1 / (EXTRAPOLATION_MAX * (n + 1)))
+    rate = SURE_SHARE * max(alpha, 1 / (n + 1))
     return base + excess * max(math.log(rank / (n + 1) / rate), 0.0)
 
 
