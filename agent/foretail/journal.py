@@ -261,13 +261,13 @@ class Journal:
             self._system.ftruncate(self._fd, content.good)
         self.size = content.good
         self.sequence = max(self.sequence, content.sequence)
-        self._pending = content.unacknowledged > 0
+        self._pending = bool(content.waiting)
         self.acknowledged = self.sequence  # nothing of the last run is waited for
         return Restored(
             base.snapshot,
             base.records + content.records,
             base.notes + content.notes,
-            content.unacknowledged,
+            len(content.waiting),
             content.cut,
             recovered,
         )

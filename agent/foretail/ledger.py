@@ -32,11 +32,11 @@ class Header(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What a journal file holds: `good` whole bytes, `cut` bytes after them."""
+    """What a journal file holds: `good` whole bytes, `cut` bytes after them; `waiting`: never acknowledged records."""
 
     records: list[bytes]
     notes: list[bytes]
-    unacknowledged: int
+    waiting: list[bytes]
     sequence: int
     acknowledged: int
     good: int
@@ -72,7 +72,7 @@ def read_journal(path: Path) -> Content:
         try:
             head, _, _ = _read_header(file, path, JOURNAL)
         except ValueError:
-            return Content([], [], 0, 0, 0, 0, total)
+            return Content([], [], [], 0, 0, 0, total)
         return _read_records(file, head, total)
 
 
@@ -96,7 +96,7 @@ def _read_records(file: BinaryIO, head: Header, total: int) -> Content:
             acknowledged = number
             while waiting and waiting[0][0] <= number:
                 records.append(waiting.popleft()[1])
-    return Content(records, notes, len(waiting), sequence, acknowledged, good, total - good)
+    return Content(records, notes, [payload for _, payload in waiting], sequence, acknowledged, good, total - good)
 
 
 def _read_one(file: BinaryIO, left: int) -> tuple[int, int, bytes] | None:
