@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from foretail import bundle as bundles
+from foretail import labels
 from foretail.lines import Batch, Source
 from foretail.rows import IntervalVerdict, RowVerdict
-from foretail.schema import Manifest, Patterns
+from foretail.schema import Label, Manifest, Patterns
 from foretail.state import Entry, Note, Snapshot
 from foretail.stream import Stream
 from foretail.telling import Options
@@ -27,6 +28,7 @@ FORMATS: dict[str, Any] = {
     "verdict": LineVerdict | SessionVerdict | RowVerdict | IntervalVerdict,
     "incident": Incident | Notice,
     "state": Snapshot,
+    "label": Label,
 }
 STATE_RECORDS = {"entry": Entry, "note": Note}
 
@@ -68,6 +70,8 @@ def example(name: str) -> bytes:
         return (GOLDEN / "bundle" / f"{name}.json").read_bytes()
     if name == "incident":
         return _pretty(_rows("incidents")[0])
+    if name == "label":
+        return _pretty(_label())
     if name == "verdict":
         return _pretty(next(row for row in _rows("lines") if row["anomalous"]))
     return _pretty(_state())
@@ -75,6 +79,13 @@ def example(name: str) -> bytes:
 
 def _rows(emit: str) -> list[dict[str, Any]]:
     return [msgspec.json.decode(line) for line in (GOLDEN / f"{emit}.jsonl").read_bytes().splitlines()]
+
+
+def _label() -> Any:
+    """The first golden incident, labelled where the golden log lies."""
+    record = msgspec.convert({**_rows("incidents")[0], "source": str(GOLDEN / "storage.log")}, Incident)
+    made = labels.of(record, bundles.read(GOLDEN / "bundle"), "normal", "disks are being replaced this week")
+    return msgspec.structs.replace(made, labelled="2026-01-02T09:30:00Z")
 
 
 def _state() -> Any:

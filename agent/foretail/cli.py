@@ -55,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _at_rest(commands)
     _service(commands)
+    _label(commands)
     _bundle(commands)
     return top
 
@@ -180,6 +181,23 @@ def _service(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         sub.add_argument("--socket", metavar="PATH", help="instead of the configuration's status_socket")
         if name == "status":
             sub.add_argument("--json", action="store_true", help="as one JSON object")
+
+
+def _label(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    label = _command(
+        commands,
+        "label",
+        "labels:label",
+        "Say what an incident was, for the next training: normal after all, or an anomaly.",
+        'foretail label 430cf75356416bea23da80c0 normal --reason "new nightly job"',
+    )
+    label.add_argument("id", metavar="ID", help="of an incident or verdict")
+    label.add_argument("label", choices=("normal", "anomaly"))
+    label.add_argument("--reason", required=True, metavar="TEXT", help="why, for those who read it later")
+    label.add_argument("--from", dest="origin", metavar="FILE", help="its record is in this JSONL file, or - (stdin)")
+    label.add_argument("--bundle", help="that judged it (default: that of its stream)")
+    label.add_argument("-c", "--config", default="/etc/foretail/agent.toml", metavar="FILE")
+    label.add_argument("--state", metavar="DIR", help="instead of a configuration: where labels.jsonl is kept")
 
 
 def _live(sub: argparse.ArgumentParser) -> None:

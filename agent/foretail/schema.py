@@ -320,3 +320,63 @@ class Manifest(msgspec.Struct, frozen=True):
     volume: VolumeInfo | None = None
     lines: LinesInfo | None = None
     sha256: str = ""
+
+
+class TypeName(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a label names a type of message.
+
+    Attributes:
+        type_id: of a known type.
+        template: the same for people, and for a bundle that knows it under another id.
+        message: of the judged line, when no pattern matched: without its header, every digit as 0.
+    """
+
+    type_id: str | None = None
+    template: str | None = None
+    message: str | None = None
+
+
+class Label(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line of `labels.jsonl`: what a person said of an incident or verdict, and what a trainer needs of it.
+
+    It holds no session key, no source and no line of the log; `message` alone is text, of a line that no pattern knew.
+
+    Attributes:
+        schema: refused when newer than SCHEMA.
+        id: of the incident or verdict.
+        label: what it was.
+        reason: why, in the person's words.
+        labelled: RFC 3339; of two labels of one id the later counts.
+        stream, bundle: of the verdict.
+        kind: what was judged: one line, a session, or a block of an endless one.
+        fingerprint: of the cause.
+        reasons: detectors, strongest first.
+        score: of the verdict.
+        types: the types that `events` refers to.
+        events: what came, oldest first, as places in `types`: of a line the C events before it, itself, and what
+            followed in its session as far as the log still told; of a session all its events, or its last C.
+        at: place in `events` of the judged line; None: a session was judged.
+        begins: the first of `events` is the first of its session; `ends`: the last is its last.
+        total: events of the judged session, 0 = a line was judged.
+        missing, extra: of a session, template to count, against the nearest normal one.
+    """
+
+    schema: int
+    id: str
+    label: Literal["normal", "anomaly"]
+    reason: str
+    labelled: str
+    stream: str
+    bundle: str
+    kind: Literal["line", "session", "block"]
+    fingerprint: str
+    reasons: tuple[str, ...]
+    score: float
+    types: tuple[TypeName, ...]
+    events: tuple[int, ...]
+    at: int | None = None
+    begins: bool = False
+    ends: bool = False
+    total: int = 0
+    missing: dict[str, int] = {}
+    extra: dict[str, int] = {}
