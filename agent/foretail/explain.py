@@ -219,7 +219,7 @@ class Explainer:
         detectors = {name: _short(float(bits[row])) for name, bits in scores.terms.items() if bits[row] > 0}
         missing: dict[str, int] = {}
         extra: dict[str, int] = {}
-        if units.whole[row] or self._endless:
+        if "counts" in detectors:
             counts = units.rows(np.array([row])).counts(self._model.vocabulary)[0]
             less, more = self._surprise.difference(counts)
             missing = {self._name(i): n for i, n in less.items()}
@@ -244,7 +244,18 @@ class Explainer:
         )[:EXPECTED]
 
     def _name(self, model_id: int) -> str:
-        return self.template(model_id) or _SPECIAL[model_id]
+        """The template of a type, which is empty where the message was, or the word for what is no type."""
+        name = self.template(model_id)
+        return _SPECIAL[model_id] if name is None else name
+
+
+_HELD = {
+    "sequence": "it took a step that normal ones do not take",
+    "novelty": "it holds a message seen at most twice before",
+    "counts": "by its numbers of messages",
+    "length": "by its number of events",
+}
+"""What is said of a session by its first reason where no single message is to blame."""
 
 
 def summary(verdict: LineVerdict | SessionVerdict, said: str | None) -> str:
@@ -259,13 +270,13 @@ def summary(verdict: LineVerdict | SessionVerdict, said: str | None) -> str:
     instead = f"; expected {_quote(likely.template)} ({likely.p:.0%})" if likely else ""
     if isinstance(verdict, SessionVerdict):
         where = f"block in {verdict.session}" if verdict.block else f"session {verdict.session}"
-        odd = [f"{n} fewer {_quote(name)}" for name, n in why.missing.items()]
-        odd += [f"{n} more {_quote(name)}" for name, n in why.extra.items()]
         if "end" in verdict.reasons[:1]:
             return f"{where} ended after {_quote(said)}{instead}"
-        return (
-            f"{where} of {verdict.events} events is unlike any normal one: {', '.join(odd[:3]) or verdict.reasons[0]}"
-        )
+        odd = [f"{n} more {_quote(name)}" for name, n in why.extra.items()]
+        if sum(why.extra.values()) < verdict.events:  # else the nearest normal one has nothing in common with it
+            odd += [f"{n} fewer {_quote(name)}" for name, n in why.missing.items()]
+        detail = ", ".join(odd[:3]) or _HELD[verdict.reasons[0]]
+        return f"{where} of {verdict.events} events is unlike any normal one: {detail}"
     where = f" in session {verdict.key}" if verdict.key else ""
     if verdict.template is None:
         return f"a message never seen{where}: {_quote(said)}"

@@ -78,6 +78,7 @@ class Cause(msgspec.Struct, frozen=True):
         type_id: None = unknown type.
         unseen: its first reason is that no pattern matched.
         error: the line is error-level.
+        told: of a session or block: a line of it was a cause before, and there is nothing more to it.
     """
 
     verdict: str
@@ -89,6 +90,7 @@ class Cause(msgspec.Struct, frozen=True):
     type_id: str | None
     unseen: bool = False
     error: bool = False
+    told: bool = False
 
 
 class Open(msgspec.Struct):
@@ -176,7 +178,7 @@ class Incidents:
                 known.keys.append(cause.key)
             state.by_key[cause.key] = known.id
             return "folded", 0
-        if cause.unseen and not cause.error and not self._too_many_unseen():
+        if cause.told or (cause.unseen and not cause.error and not self._too_many_unseen()):
             return "expected", 0
         state.openings = [time for time in state.openings if cause.time - time < 3600.0]
         if len(state.openings) >= self.rules.cap_per_hour:

@@ -60,10 +60,12 @@ class Scores:
     Attributes:
         x: float64 `[n]`, the combined surprise.
         terms: detector name to float64 `[n]`, what each one says.
+        told: bool `[n]`, of units: a line of it had an anomalous verdict of its own, and the unit adds nothing to it.
     """
 
     x: NDArray[np.float64]
     terms: dict[str, NDArray[np.float64]]
+    told: NDArray[np.bool_] | None = None
 
     def reasons(self, row: int) -> list[str]:
         """Detectors that speak in one row, strongest first; at least one."""
@@ -177,7 +179,9 @@ class Surprise:
         alone = self._alone(np.maximum(top, np.where(ended, end, 0.0)))
         x = np.maximum(most + novelty + far + length, np.maximum(alone, np.where(unknown, self.threshold, 0.0)))
         terms = {"sequence": sequence, "end": last, "novelty": novelty, "counts": far, "length": length}
-        return Scores(x, terms)
+        by_line = np.maximum(sequence, self._alone(top)) >= self.threshold
+        told = by_line | (unknown & (most + far + length < self.threshold))
+        return Scores(x, terms, told)
 
     def difference(self, counts: NDArray[np.int64]) -> tuple[dict[int, int], dict[int, int]]:
         """Events missing and extra against the nearest normal session, by model id, dearest first: int64 `[V]`."""

@@ -194,7 +194,7 @@ class Teller:
             time=float(units.last_time[row]),
             line=self.incidents.lines,
             type_id=self._explainer.type_id(model_id),
-            unseen=verdict.reasons[0] == "novelty" and UNKNOWN in units.events[row],
+            told=scores.told is not None and bool(scores.told[row]),
         )
         self._raise(cause, lambda: verdict, model_id, records, observed=observed)
 

@@ -55,6 +55,13 @@ def test_in_an_endless_session_only_the_next_lines_are_the_same_cause():
     assert outcomes(fold, cause(1, endless=True, line=1), near, far) == ["opened", "folded", "opened"]
 
 
+def test_a_block_that_adds_nothing_to_its_lines_opens_no_incident():
+    """It joins that of its line while that is open; later it is what was to be expected."""
+    fold = Incidents(Rules(cooldown_s=10))
+    late = cause(2, fingerprint="g", endless=True, line=90, time=5, told=True)
+    assert outcomes(fold, cause(1, endless=True, line=1), late) == ["opened", "expected"]
+
+
 def test_a_single_verdict_has_no_second_record():
     """An incident of one verdict was said in full when it opened."""
     fold = Incidents(Rules())

@@ -205,3 +205,11 @@ def test_a_message_never_seen_is_one_incident_wherever_it_comes(level, at):
     assert "moon" in found[0]["summary"]
     others = {r["key"] for r in with_line(at, line)} - {found[0]["key"]}
     assert others <= {r["key"] for r in before}
+
+
+def test_types_of_empty_messages_can_be_part_of_explanations():
+    """Some programs log nothing at all; the name of such a type is empty, not missing."""
+    patterns = tuple(msgspec.structs.replace(pattern, template="") for pattern in BUNDLE.patterns)
+    work = Stream(dataclasses.replace(BUNDLE, patterns=patterns), Options("s", machine="m", emit="anomalies"))
+    records = work.feed(batch(0, len(LINES))) + work.finish(ended=True)
+    assert len(records) == len(WHOLE["anomalies"])

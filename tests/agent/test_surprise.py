@@ -81,6 +81,19 @@ def test_a_block_is_judged_when_it_is_full():
     assert unit(blocks, end=9.0, counts=(0, 0, 0, 60, 40), ended=False).x[0] > 10
 
 
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ({"top": 13.0}, False),  # at its cap an event alone stays below the threshold: no line was raised
+        ({"counts": (0, 0, 1, 2, 1), "novel": 1, "ended": False}, True),  # an unknown line was
+        ({"counts": (0, 0, 1, 9, 9), "novel": 1}, False),  # ... and the numbers are strange besides
+    ],
+)
+def test_a_unit_that_adds_nothing_to_its_lines_is_told(what, told):
+    """What a line was raised for is not raised once more as the session or block ends."""
+    assert bool(unit(**what).told[0]) is told
+
+
 def test_length_speaks_where_it_was_learnt():
     """Longer than any but one in a thousand."""
     tails = {"long": Tail((2.0, 3.0), (1.0, 0.001), 0.1), "short": Tail((-3.0, -2.0), (1.0, 0.001), 0.1)}
