@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 from typing import TYPE_CHECKING, Protocol
+
+from foretail.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,3 +80,20 @@ def _write_synced(path: Path, parts: Sequence[bytes], system: System, mode: int)
         system.fsync(fd)
     finally:
         system.close(fd)
+
+
+def locked(directory: Path) -> int:
+    """Lock the directory for this process; the lock goes with the descriptor, so a killed agent leaves none."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(f"cannot use the state directory {directory}: {error.strerror}") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        raise ConfigError(
+            f"another agent uses the state directory {directory}: stop it or give this one another `state`"
+        ) from error
+    return fd

@@ -9,14 +9,13 @@ bounds what a power failure repeats.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from foretail.durable import System, sync_directory, write_all, write_durably
+from foretail.durable import System, locked, sync_directory, write_all, write_durably
 from foretail.errors import ConfigError, StreamError
 from foretail.ledger import (
     ACK,
@@ -32,6 +31,7 @@ from foretail.ledger import (
     read_snapshot,
     record,
 )
+from foretail.turning import Turning
 
 
 class JournalLimits(msgspec.Struct, frozen=True):
@@ -109,11 +109,12 @@ class Journal:
         self._system = system
         self._generation = self._snapshot_bytes = 0
         self._fd = -1
-        self._lock = _locked(directory)
+        self._lock = locked(directory)
         self._dirty = False  # written since the last fsync
         self._torn = False  # a failed write may have left part of a record
         self._pending = False  # unacknowledged records of the last run are to be marked as discarded
         self._lost_pages = self._unsynced_directory = False
+        self._turning: Turning | None = None
         self._synced: float | None = None
         try:
             self._restored = self._recover()
@@ -158,6 +159,8 @@ class Journal:
             self._synced = now
         if now - self._synced < self.limits.fsync_s or not (self._dirty or self._unsynced_directory):
             return
+        if self._turning is not None and not self._turning.ordered:
+            return
         self._synced = now
         try:
             if self._unsynced_directory:
@@ -174,6 +177,8 @@ class Journal:
     def needs_compaction(self) -> bool:
         """Whether the journal has outgrown its snapshot, or a failed fsync made it unsure."""
         limits = self.limits
+        if self.turning:
+            return False
         grown = max(limits.compact_bytes_min, min(limits.compact_bytes_max, limits.ratio * self._snapshot_bytes))
         return self.size > grown or self._lost_pages
 
@@ -206,8 +211,44 @@ class Journal:
         if not self._unsynced_directory:
             self._forget_before(generation - 1)
 
+    def turn_over(self, payload: bytes) -> Turning:
+        """Begin the next generation's journal with this record, acknowledged: all before it must be.
+
+        Its snapshot, of the state before that record, is written by what this gives. Takes no fsync: the loop waits.
+        Raises as `append` does.
+        """
+        if self.acknowledged < self.sequence or self.needs_compaction or self._turning is not None:
+            raise AssertionError(f"turn_over() at record {self.sequence} before the state was settled")
+        generation, number = self._generation + 1, self.sequence + 1
+        head = Header(generation, self.sequence)
+        first = header(JOURNAL, head) + record(DATA, number, payload) + record(ACK, number, b"")
+        path, fd = str(self._path(JOURNAL, generation)), -1
+        try:
+            fd = self._system.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            write_all(fd, first, self._system)
+        except OSError as error:
+            self._undo(fd, generation)
+            raise StreamError(f"cannot begin a journal in {self.directory}: {error.strerror}") from error
+        self._turning = Turning(self._path(SNAPSHOT, generation), head, self._fd, self._system)
+        self._fd, self._generation = fd, generation
+        self.size, self.sequence, self.acknowledged = len(first), number, number
+        self._torn = self._pending = False
+        self._dirty = self._unsynced_directory = True
+        return self._turning
+
+    @property
+    def turning(self) -> bool:
+        """Whether the snapshot of a `turn_over` is not written yet."""
+        if self._turning is not None and self._turning.size >= 0:
+            self._snapshot_bytes = self._turning.size
+            self._turning = None
+            self._forget_before(self._generation - 1)
+        return self._turning is not None
+
     def close(self) -> None:
         """Fsync what is not yet, and unlock the directory."""
+        if self._turning is not None:
+            self._turning.cancelled = True
         if self._fd >= 0:
             with contextlib.suppress(OSError):
                 self._system.fsync(self._fd)
@@ -247,6 +288,7 @@ class Journal:
         """Read the newest generation, by way of the one before if its snapshot is damaged, and open its journal."""
         self._generation = self._newest()
         base, recovered = self._read_base()
+        self._lost_pages = bool(recovered)  # a generation must not lean on one that leans on another
         path = self._path(JOURNAL, self._generation)
         if not path.exists():
             if self._generation:
@@ -356,20 +398,3 @@ class Journal:
 
     def _path(self, kind: str, generation: int) -> Path:
         return self.directory / f"{kind}-{generation}"
-
-
-def _locked(directory: Path) -> int:
-    """Lock the directory for this process; the lock goes with the descriptor, so a killed agent leaves none."""
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise ConfigError(f"cannot use the state directory {directory}: {error.strerror}") from error
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(fd)
-        raise ConfigError(
-            f"another agent uses the state directory {directory}: stop it or give this one another `state`"
-        ) from error
-    return fd

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from foretail.observe import Observing
     from foretail.sources import Inlet
     from foretail.stream import Stream
+    from foretail.swap import Swap
     from foretail.wake import Waker
 
 ADVANCE_S = 1.0, 60.0
@@ -95,6 +96,7 @@ class Loop:
         self._held: tuple[Batch, Inlet | None, int, str] | None = None
         self._silent = dict.fromkeys(streams, (0.0, -math.inf))  # last line and advance, monotonic seconds
         self._advanced_from = dict.fromkeys(streams, -math.inf)
+        self._swap: Swap | None = None
         self._turn = 0
         self._retry_at = self._complained_at = self._publish_at = self._watchdog_at = -math.inf
         self._watchdog_s = watchdog_s() / 2
@@ -110,6 +112,11 @@ class Loop:
     def stop(self, reason: Reason = "stop") -> None:
         """Ask the loop to end; callable from a signal handler or another thread."""
         self.reason = self.reason or reason
+        self._wake.set()
+
+    def swap(self, swap: Swap) -> None:
+        """Go over to other streams when all is acknowledged; callable from another thread."""
+        self._swap = swap
         self._wake.set()
 
     def run(self) -> Reason:
@@ -139,6 +146,8 @@ class Loop:
             return False
         if self._compaction_waits():
             return False
+        if self._swap is not None:
+            self._go_over(self._swap, now)
         if self._held is not None:
             batch, inlet, ticket, chunk = self._held
             return self._take(batch, now, wall, inlet=inlet, ticket=ticket, chunk=chunk)
@@ -308,6 +317,21 @@ class Loop:
             return True
         self.compact()
         return False
+
+    def _go_over(self, swap: Swap, now: float) -> None:
+        """The barrier between two batches after which other streams judge; put off while it would take long."""
+        journal = self._journal
+        unsettled = journal is not None and (journal.turning or journal.needs_compaction)
+        if self._held is not None or unsettled or not swap.reached(self._sent, self._acknowledge):
+            return
+        try:
+            swap.take(self.streams, journal, self.watches, self._chunks)
+        except StreamError as error:
+            self._complain(error, now)
+            return
+        self.streams, self._swap, self._publish_at = swap.streams, None, -math.inf
+        if journal is not None:
+            self._sequence = self._done = journal.sequence
 
     def compact(self) -> bool:
         """Write a snapshot of the present state; everything must be acknowledged. False if the system refuses."""

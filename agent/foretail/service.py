@@ -23,13 +23,14 @@ from foretail.globs import Globs
 from foretail.journal import Journal, JournalLimits
 from foretail.lines import LineLimits
 from foretail.listeners import build as build_inlets
-from foretail.loop import Loop, Reason
+from foretail.loop import Loop
 from foretail.multiline import Multiline
 from foretail.mutes import read as read_mutes
 from foretail.observe import Observing
 from foretail.patterns import MatchLimits
 from foretail.probation import Probation
 from foretail.registry import Registry
+from foretail.renewal import Renewal
 from foretail.rest import machine
 from foretail.schema import KeyRule
 from foretail.sinks import build as build_sinks
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
     from foretail.bundle import Bundle
     from foretail.config import Stream as StreamConfig
+    from foretail.renewal import Fresh
     from foretail.sources import Inlet
 
 
@@ -86,67 +88,79 @@ def pipe(options: argparse.Namespace) -> int:
 class _Orders:
     """What signals have asked for; an order that comes between two loops is kept for the next one."""
 
-    def __init__(self, *, reloads: bool) -> None:
-        self._reason: Reason | None = None
+    def __init__(self, renewal: Renewal | None) -> None:
         self._loop: Loop | None = None
-        signal.signal(signal.SIGTERM, lambda *_: self.give("stop"))
-        signal.signal(signal.SIGINT, lambda *_: self.give("stop"))
-        signal.signal(signal.SIGHUP, (lambda *_: self.give("reload")) if reloads else signal.SIG_IGN)
+        self._stopping = False
+        signal.signal(signal.SIGTERM, lambda *_: self.stop())
+        signal.signal(signal.SIGINT, lambda *_: self.stop())
+        signal.signal(signal.SIGHUP, (lambda *_: renewal.order()) if renewal else signal.SIG_IGN)
 
     def attach(self, loop: Loop) -> None:
         """Orders go to this loop from now on."""
         self._loop = loop
-        if self._reason is not None:
-            loop.stop(self._reason)
+        if self._stopping:
+            loop.stop()
 
-    def taken(self, reason: Reason) -> None:
-        """The loop ended for this reason."""
-        self._loop = None
-        if self._reason == reason == "reload":
-            self._reason = None
-
-    def give(self, reason: Reason) -> None:
-        """Ask for it; from a signal handler or another thread."""
-        self._reason = "stop" if self._reason == "stop" else reason
+    def stop(self) -> None:
+        """End; from a signal handler or another thread."""
+        self._stopping = True
         if self._loop is not None:
-            self._loop.stop(reason)
+            self._loop.stop()
 
 
-def serve(config: Config, *, reload: Callable[[], Config] | None = None, stdin: bool = False) -> int:
-    """Run the loop until it is told to stop; with `reload`, SIGHUP starts it again on the new configuration."""
-    orders, wake = _Orders(reloads=reload is not None), threading.Event()
+def serve(
+    config: Config,
+    *,
+    reload: Callable[[], Config] | None = None,
+    stdin: bool = False,
+    step: Callable[[str], None] = lambda _: None,
+) -> int:
+    """Run the loop until it is told to stop; with `reload`, SIGHUP takes bundles and configuration as they are then.
+
+    Args:
+        config: to begin with.
+        reload: gives the configuration as it is now.
+        stdin: lines come from standard input.
+        step: told after each step of going over to other bundles; a test stops there.
+    """
+    wake = threading.Event()
     loop = assemble(config, wake, stdin=stdin)
+    renewal = Renewal(config, reload, make_streams, step=step) if reload is not None else None
+    orders = _Orders(renewal)
     while True:
-        with _edges(config, loop, orders if reload is not None else None):
+        with _edges(config, loop, renewal):
             telemetry.notify_ready(f"{len(loop.streams)} streams")
             log.info("agent.started", streams=list(loop.streams), observing=loop.observing(time.time()))
             gc.collect()
             gc.freeze()  # what was loaded stays: a collector that walks it costs a tenth of each line
             orders.attach(loop)
+            if renewal is not None:
+                renewal.attach(loop, config)
             reason = loop.run()
-            orders.taken(reason)
         log.info("agent.stopped", reason=reason)
-        if reason != "reload" or reload is None:
+        fresh = renewal.fresh() if renewal is not None else None
+        if reason != "reload" or fresh is None:
+            if renewal is not None:
+                renewal.close()
             telemetry.notify_stopping()
             return 0
-        telemetry.notify_reloading()
-        config, loop = _reloaded(config, reload, wake, {name: stream.bundle for name, stream in loop.streams.items()})
+        config, loop = _reloaded(config, fresh, wake, {name: stream.bundle for name, stream in loop.streams.items()})
 
 
 def _reloaded(
-    config: Config, reload: Callable[[], Config], wake: threading.Event, running: Mapping[str, Bundle]
+    config: Config, fresh: Fresh, wake: threading.Event, running: Mapping[str, Bundle]
 ) -> tuple[Config, Loop]:
     """The new configuration at work, or the old one on the bundles that ran when the new one cannot be."""
     try:
-        fresh = reload()
-        return fresh, assemble(fresh, wake)
+        return fresh.config, assemble(fresh.config, wake, streams=fresh.streams)
     except ConfigError as error:
         log.error("config.refused", error=str(error), kept="the configuration and bundles that were running")
-        return config, assemble(config, wake, running=running)
+        streams = {stream.name: make_stream(stream, config, running[stream.name]) for stream in config.stream}
+        return config, assemble(config, wake, streams=streams)
 
 
 def assemble(
-    config: Config, wake: threading.Event, *, stdin: bool = False, running: Mapping[str, Bundle] | None = None
+    config: Config, wake: threading.Event, *, stdin: bool = False, streams: dict[str, Stream] | None = None
 ) -> Loop:
     """A Loop as configured, in the state of the last acknowledged batch.
 
@@ -154,22 +168,21 @@ def assemble(
         config: to be obeyed.
         wake: set when there is something to do.
         stdin: lines come from standard input.
-        running: bundles by stream name, in memory, instead of those on disk.
+        streams: fresh ones by name, instead of those made here.
 
     Raises:
         ConfigError: a bundle, the state directory or a sink cannot be used; nothing is left open.
     """
     with contextlib.ExitStack() as undo:
-        loop = _assembled(config, wake, undo, stdin=stdin, running=running or {})
+        loop = _assembled(config, wake, undo, stdin=stdin, streams=streams or make_streams(config))
         undo.pop_all()
     return loop
 
 
 def _assembled(
-    config: Config, wake: threading.Event, undo: contextlib.ExitStack, *, stdin: bool, running: Mapping[str, Bundle]
+    config: Config, wake: threading.Event, undo: contextlib.ExitStack, *, stdin: bool, streams: dict[str, Stream]
 ) -> Loop:
     state = Path(config.agent.state_dir) if config.agent.state_dir else None
-    streams = {stream.name: make_stream(stream, config, running.get(stream.name)) for stream in config.stream}
     journal = None
     arguments: dict[str, Any] = {}
     chunks: list[str] = []
@@ -207,6 +220,11 @@ def _assembled(
     if not settled and not loop.compact():
         raise ConfigError(f"cannot write the state under another bundle to {state}; free some space and start again")
     return loop
+
+
+def make_streams(config: Config) -> dict[str, Stream]:
+    """All streams of a configuration, fresh, on verified bundles; ConfigError if one cannot be used."""
+    return {stream.name: make_stream(stream, config) for stream in config.stream}
 
 
 def make_stream(stream: StreamConfig, config: Config, running: Bundle | None = None) -> Stream:
@@ -275,8 +293,8 @@ def _line_limits(stream: StreamConfig) -> LineLimits:
 
 
 @contextlib.contextmanager
-def _edges(config: Config, loop: Loop, orders: _Orders | None) -> Iterator[None]:
-    """The status socket and the metrics endpoint, while the loop runs; with `orders` the socket can reload."""
+def _edges(config: Config, loop: Loop, renewal: Renewal | None) -> Iterator[None]:
+    """The status socket and the metrics endpoint, while the loop runs; with `renewal` the socket can reload."""
     with contextlib.ExitStack() as stack:
         if config.agent.status_socket:
             observing = loop.observing
@@ -285,8 +303,8 @@ def _edges(config: Config, loop: Loop, orders: _Orders | None) -> Iterator[None]
                 "pause": lambda: _told(observing.pause, "paused"),
                 "resume": lambda: _told(observing.resume, "resumed"),
             }
-            if orders is not None:
-                commands["reload"] = lambda: _told(lambda: orders.give("reload"), "reloading")
+            if renewal is not None:
+                commands["reload"] = lambda: _told(renewal.order, "reloading")
             server = StatusServer(config.agent.status_socket, commands)
             stack.callback(server.close)
         if config.agent.metrics:

@@ -186,6 +186,12 @@ class Sessions:
         self._began = state["began"]
         self._quiet_until = -np.inf
 
+    def take(self, other: Sessions) -> None:
+        """Go on from a copy of what another one holds, under rules of the same window."""
+        self.slots.take(other.slots)
+        self._began = other._began
+        self._quiet_until = -np.inf
+
     # -- parts ---------------------------------------------------------------------------------------------------
 
     def _fresh(

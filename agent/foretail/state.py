@@ -29,6 +29,8 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
         cursor: of its file, after it.
         chunk: its forward chunk id.
         observed: it was judged in observe mode.
+        bundles: by stream name, what numbers the types of the records after this one, which is of no batch
+            (`Stream.numbering`).
     """
 
     stream: str
@@ -36,6 +38,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     cursor: Cursor | None = None
     chunk: str = ""
     observed: bool = False
+    bundles: dict[str, Any] | None = None
 
 
 class Note(msgspec.Struct, frozen=True, array_like=True):
@@ -70,8 +73,9 @@ class Restoration(NamedTuple):
     Attributes:
         registries: the arguments of `Registry.restore` by stream name.
         chunks: known forward chunks.
-        settled: the snapshot holds every stream under the bundle it has now. Otherwise the state must be compacted
-            before anything is appended: records name types by the numbers of the bundle in the snapshot before them.
+        settled: the last records were of the bundle that every stream has now. Otherwise the state must be compacted
+            before anything is appended: records name types by the numbers of the bundle that the snapshot or the last
+            record with `bundles` before them names.
     """
 
     registries: dict[str, Any]
@@ -110,7 +114,12 @@ def restore(restored: Restored, streams: Mapping[str, Stream]) -> Restoration:
         if name in streams:
             streams[name].restore(state)
     chunks = list(snapshot.chunks)
+    digests = {name: state.get("digest") for name, state in snapshot.streams.items()}
     for entry in entries:
+        for name, numbering in (entry.bundles or {}).items():
+            digests[name] = numbering["digest"]
+            if name in streams:
+                streams[name].follow(numbering)
         if entry.stream in streams:
             stream = streams[entry.stream]
             stream.judge(stream.carried(entry.columns), observed=entry.observed)
@@ -125,6 +134,5 @@ def restore(restored: Restored, streams: Mapping[str, Stream]) -> Restoration:
         }
         for name in names
     }
-    digests = {name: state.get("digest") for name, state in snapshot.streams.items()}
     settled = all(digests.get(name) == stream.bundle.digest for name, stream in streams.items())
     return Restoration(registries, chunks[-CHUNKS_MAX:], settled)

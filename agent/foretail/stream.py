@@ -110,6 +110,7 @@ class Stream:
         self._now = -math.inf
         self._moved: NDArray[np.int16] | None = None
         self._severed = False
+        self._given_cut: list[Any] = self._cut()
 
     @property
     def now(self) -> float:
@@ -154,15 +155,18 @@ class Stream:
     def snapshot(self) -> Any:
         """All state as plain values for msgpack."""
         return {
-            "digest": self.bundle.digest,
-            "types": [pattern.type_id for pattern in self.bundle.patterns],
-            "cut": self._cut(),
+            **self.numbering(),
             "sessions": self.sessions.snapshot(),
             "incidents": self.teller.incidents.snapshot(),
             "sources": self._sources,
             "now": self._now,
             "totals": msgspec.to_builtins(self.teller.totals),
         }
+
+    def numbering(self) -> dict[str, Any]:
+        """What gives typed columns a meaning: the bundle, its types by model id, how it cuts the log."""
+        types = [pattern.type_id for pattern in self.bundle.patterns]
+        return {"digest": self.bundle.digest, "types": types, "cut": self._cut()}
 
     def restore(self, state: Any) -> None:
         """Take what `snapshot` gave. Under another bundle histories carry over by type_id (DESIGN §7).
@@ -175,17 +179,46 @@ class Stream:
         self._now = state["now"]
         self.teller.totals = msgspec.convert(state["totals"], Totals)
         self.teller.incidents.restore(state["incidents"])
-        if state["digest"] == self.bundle.digest:
-            self.sessions.restore(state["sessions"])
-        elif state["cut"] == self._cut():
-            self.sessions.restore(state["sessions"])
-            known = {pattern.type_id: model_id for model_id, pattern in enumerate(self.bundle.patterns, FIRST)}
-            moved = [*range(FIRST), *(known.get(type_id, UNKNOWN) for type_id in state["types"])]
-            self._moved = np.array(moved, np.int16)
-            self.sessions.slots.translate(self._moved, FIRST + len(self.bundle.patterns))
-        else:
-            self._severed = True
+        self._read_as(state)
+        if self._severed:
             self.teller.totals.sessions_dropped += len(state["sessions"]["keys"])
+        else:
+            self.sessions.restore(state["sessions"])
+            self._translate()
+
+    def take(self, other: Stream) -> None:
+        """Go on from a copy of the state of another stream, as `restore` does from its snapshot."""
+        self._sources, self._sources_made = dict(other._sources), other._sources_made
+        self._now = other._now
+        self.teller.take(other.teller)
+        self._read_as(other.numbering())
+        if self._severed:
+            self.teller.totals.sessions_dropped += len(other.sessions)
+        else:
+            self.sessions.take(other.sessions)
+            self._translate()
+
+    def follow(self, numbering: Any) -> None:
+        """Columns that `carried` is given from here on were typed as `numbering` says."""
+        if numbering["cut"] != self._given_cut:  # as it was when the agent went over to that bundle
+            self.teller.totals.sessions_dropped += len(self.sessions)
+            self.sessions.slots.forget(self.sessions.slots.all())
+        self._read_as(numbering)
+
+    def _read_as(self, numbering: Any) -> None:
+        """See `follow`; sessions are left as they are."""
+        self._given_cut = numbering["cut"]
+        self._severed = numbering["cut"] != self._cut()
+        self._moved = None
+        if not self._severed and numbering["digest"] != self.bundle.digest:
+            known = {pattern.type_id: model_id for model_id, pattern in enumerate(self.bundle.patterns, FIRST)}
+            moved = [*range(FIRST), *(known.get(type_id, UNKNOWN) for type_id in numbering["types"])]
+            self._moved = np.array(moved, np.int16)
+
+    def _translate(self) -> None:
+        """Histories in the numbers of this bundle."""
+        if self._moved is not None:
+            self.sessions.slots.translate(self._moved, FIRST + len(self.bundle.patterns))
 
     def carried(self, columns: Columns) -> Columns:
         """Columns that were typed by the bundle of the restored state, in the numbers of this one.

@@ -181,7 +181,7 @@ def test_sigterm_ends_in_time_with_a_dead_sink_and_nothing_is_lost(tmp_path):
 
 
 def test_sighup_takes_a_new_configuration_and_refuses_a_broken_one(agent):
-    """The broken one is said and the running one kept; the new one applies without losing a line."""
+    """The broken one is said and the running one goes on; the new one applies without losing a line."""
     agent.log.write_bytes(b"".join(LINES[:100]))
     agent.start()
     until(lambda: len(rows(agent.out)) >= 100)
@@ -192,7 +192,7 @@ def test_sighup_takes_a_new_configuration_and_refuses_a_broken_one(agent):
     second = agent.folder / "second.jsonl"
     agent.config.write_text(good.replace(str(agent.out), str(second)))
     agent.process.send_signal(signal.SIGHUP)
-    until(lambda: agent.errors().count("agent.started") >= 3)
+    until(lambda: agent.errors().count("agent.started") == 2)
     with agent.log.open("ab") as file:
         file.writelines(LINES[100:200])
     until(lambda: sum(row["kind"] == "line" for row in rows(second)) == 100)
