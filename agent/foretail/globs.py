@@ -32,21 +32,32 @@ class Globs:
     def paths(self) -> list[str]:
         """List them, sorted, each once."""
         found = {path for pattern in self._include for path in glob.iglob(pattern, recursive=True)}  # noqa: PTH207
-        return sorted(path for path in found if not self._left_out(path))
+        folders: dict[str, str] = {}
+        return sorted(path for path in found if not self._left_out(path, folders))
 
     def roots(self) -> list[str]:
         """List the folders before the patterns' first wildcard; they may not exist yet."""
         return sorted({_fixed_part(pattern) for pattern in self._include})
 
-    def _left_out(self, path: str) -> bool:
+    def _left_out(self, path: str, folders: dict[str, str]) -> bool:
         for pattern in self._exclude:
             if _expression(pattern).fullmatch(path if "/" in pattern else os.path.basename(path)):  # noqa: PTH119
                 return True
-        return bool(self._own) and _kin(os.path.realpath(path)) in self._own
+        return bool(self._own) and _kin(_real(path, folders)) in self._own
 
 
 def _floating(pattern: str) -> bool:
     return "/" not in pattern or pattern.startswith("**")
+
+
+def _real(path: str, folders: dict[str, str]) -> str:
+    """The path behind links; each folder is asked for once: it is done for every file at every listing."""
+    if os.path.islink(path):  # noqa: PTH114
+        return os.path.realpath(path)
+    folder, name = os.path.split(path)
+    if folder not in folders:
+        folders[folder] = os.path.realpath(folder)
+    return os.path.join(folders[folder], name)  # noqa: PTH118
 
 
 def _kin(path: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -102,7 +103,7 @@ class SequenceModel:
         self._batch = _Graph(b64, BATCH, window, vocabulary)
         self.memo = Cache(window + 1, memo_entries)
 
-    @property
+    @cached_property
     def kernels(self) -> Literal["xnnpack", "reference"]:
         """`reference` is four times slower: /proc/cpuinfo may be hidden from the process (FACTS)."""
         return "xnnpack" if self._single.accelerated and self._batch.accelerated else "reference"
