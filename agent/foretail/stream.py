@@ -154,9 +154,11 @@ class Stream:
 
     def snapshot(self) -> Any:
         """All state as plain values for msgpack."""
+        return {**self._beside_sessions(), "sessions": self.sessions.snapshot()}
+
+    def _beside_sessions(self) -> dict[str, Any]:
         return {
             **self.numbering(),
-            "sessions": self.sessions.snapshot(),
             "incidents": self.teller.incidents.snapshot(),
             "sources": self._sources,
             "now": self._now,
@@ -174,12 +176,7 @@ class Stream:
         Types that the new bundle lacks become unknown. Where it cuts the log into sessions in another way (key, header,
         window), all sessions are dropped and counted; new ones begin partial.
         """
-        self._sources = {number: (source, path) for number, (source, path) in state["sources"].items()}
-        self._sources_made = max(self._sources, default=-1) + 1
-        self._now = state["now"]
-        self.teller.totals = msgspec.convert(state["totals"], Totals)
-        self.teller.incidents.restore(state["incidents"])
-        self._read_as(state)
+        self._resume(state)
         if self._severed:
             self.teller.totals.sessions_dropped += len(state["sessions"]["keys"])
         else:
@@ -187,16 +184,23 @@ class Stream:
             self._translate()
 
     def take(self, other: Stream) -> None:
-        """Go on from a copy of the state of another stream, as `restore` does from its snapshot."""
-        self._sources, self._sources_made = dict(other._sources), other._sources_made
-        self._now = other._now
-        self.teller.take(other.teller)
-        self._read_as(other.numbering())
+        """Go on from a copy of the state of another stream, as `restore` does from its snapshot but without one."""
+        self._resume(other._beside_sessions())
+        self.teller.observed.extend(other.teller.observed)
         if self._severed:
             self.teller.totals.sessions_dropped += len(other.sessions)
         else:
             self.sessions.take(other.sessions)
             self._translate()
+
+    def _resume(self, state: Any) -> None:
+        """All of a state but its sessions."""
+        self._sources = {number: (source, path) for number, (source, path) in state["sources"].items()}
+        self._sources_made = max(self._sources, default=-1) + 1
+        self._now = state["now"]
+        self.teller.totals = msgspec.convert(state["totals"], Totals)
+        self.teller.incidents.restore(state["incidents"])
+        self._read_as(state)
 
     def follow(self, numbering: Any) -> None:
         """Columns that `carried` is given from here on were typed as `numbering` says."""

@@ -98,12 +98,6 @@ class Teller:
         self._options, self._explainer = options, explainer
         self._threshold, self._label, self._endless = threshold, label, endless
 
-    def take(self, other: Teller) -> None:
-        """Go on from a copy of what another one has counted, folded and kept for `status`."""
-        self.totals = msgspec.structs.replace(other.totals, by_detector=dict(other.totals.by_detector))
-        self.incidents.restore(other.incidents.snapshot())
-        self.observed.extend(other.observed)
-
     def tell(
         self,
         units: Units,
