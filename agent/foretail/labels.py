@@ -153,30 +153,23 @@ class _Of:
         self._key = record.session if isinstance(record, SessionVerdict) else record.key
 
     def line(self, *, log: bool) -> History:
-        """A line: its window, itself, and what followed."""
-        record, why, at = self._record, self._why, 0
+        """A line: itself in its session as far as the log tells, else after its window."""
+        record, why = self._record, self._why
         assert not isinstance(record, SessionVerdict)  # noqa: S101 - our own bug
         around = self._around(record.offset) if log else None
-        before, begins, after, ends = [self._model_id(name) for name in why.context], False, [], False
         if around is not None:
-            after, ends = around.ids[around.at + 1 :], around.ends
-        if record.explanation is None:
-            if around is None:
-                raise ConfigError(
-                    f"the verdict {record.id} was not anomalous and carries no context, and {printable(record.source)} "
-                    f"does not hold the line at byte {record.offset} any more; label it while the log is there"
-                )
-            before, begins = around.ids[: around.at], around.begins
-        elif before:
-            begins = len(before) < self._window
-        else:  # the first of its session, or of none
-            begins = around is not None and around.begins
-        came = self._id_of(record.type_id)
-        at = len(before)
-        ids = [*before, came, *after]
-        names = self._names(ids, at, why.line)
-        mark = getattr(record, "fingerprint", "") or self._mark(before, around.unseen if around else "")
-        return History(mark, *names, at, begins, ends)
+            ids, at, begins, ends = around.ids, around.at, around.begins, around.ends
+        elif record.explanation is None:
+            raise ConfigError(
+                f"the verdict {record.id} was not anomalous and carries no context, and {printable(record.source)} "
+                f"does not hold the line at byte {record.offset} any more; label it while the log is there"
+            )
+        else:
+            before = [self._model_id(name) for name in why.context]
+            ids, at = [*before, self._id_of(record.type_id)], len(before)
+            begins, ends = 0 < at < self._window, False
+        mark = getattr(record, "fingerprint", "") or self._mark(ids[:at], around.unseen if around else "")
+        return History(mark, *self._names(ids, at, why.line), at, begins, ends)
 
     def session(self, *, log: bool) -> History:
         """A session or block: all its events while the log has them, else its last C."""
@@ -192,15 +185,10 @@ class _Of:
         return History(mark, *self._names(ids, -1, None), None, begins and not _endless(self._bundle), ends)
 
     def _around(self, offset: int) -> Around | None:
-        return surroundings.around(
-            self._bundle,
-            self._record.source,
-            offset,
-            key=self._key,
-            line=self._why.line,
-            before=self._window,
-            after=self._window,
-        )
+        """The judged line in its session: all of it, of an endless one as much as a window can see."""
+        wanted = self._window if _endless(self._bundle) else surroundings.EVENTS_MAX
+        path, line = self._record.source, self._why.line
+        return surroundings.around(self._bundle, path, offset, key=self._key, line=line, before=wanted, after=wanted)
 
     def _mark(self, before: Sequence[int], unseen: str) -> str:
         """The fingerprint that an incident of this line would have (`telling.Teller`)."""

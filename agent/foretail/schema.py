@@ -353,8 +353,9 @@ class Label(msgspec.Struct, frozen=True, omit_defaults=True):
         reasons: detectors, strongest first.
         score: of the verdict.
         types: the types that `events` refers to.
-        events: what came, oldest first, as places in `types`: of a line the C events before it, itself, and what
-            followed in its session as far as the log still told; of a session all its events, or its last C.
+        events: what came in the session, oldest first, as places in `types`: all of it as far as the log still told
+            (of an endless one, C events on either side); otherwise the C events before the line and itself, or the
+            last C of the judged session.
         at: place in `events` of the judged line; None: a session was judged.
         begins: the first of `events` is the first of its session; `ends`: the last is its last.
         total: events of the judged session, 0 = a line was judged.

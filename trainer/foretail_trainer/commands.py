@@ -13,7 +13,7 @@ from rich.table import Table
 
 from foretail import bundle as bundles
 from foretail.errors import ConfigError
-from foretail_trainer import calibrate, judging, learn, present, report
+from foretail_trainer import calibrate, history, judging, learn, present, report
 from foretail_trainer import types as type_edits
 from foretail_trainer.findings import visible
 from foretail_trainer.fit import Plan
@@ -66,6 +66,8 @@ def fit(options: argparse.Namespace) -> int:
         with stages.stage("report"):
             page = report.write(present.report_data(learned), report_folder(options.out))
             (report_folder(options.out) / SUSPECTS).write_bytes(present.suspects_file(learned))
+            if (kept := history.of(learned)) is not None:
+                history.write(report_folder(options.out), kept)
     stages.console.print(closing(learned))
     for note in learned.notes:
         stages.console.print(f"note: {note}", highlight=False, markup=False)

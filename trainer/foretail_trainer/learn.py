@@ -35,12 +35,16 @@ from foretail_trainer.network import Shape
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from foretail.bundle import Bundle
     from foretail_trainer.calibrate import Calibrated
+    from foretail_trainer.crossfit import Scorer
     from foretail_trainer.export import Agreement
     from foretail_trainer.fit import Epoch, Fitted
     from foretail_trainer.keys import Discovery
     from foretail_trainer.mine import Mined
+    from foretail_trainer.network import Weights
     from foretail_trainer.sequences import Sessions
     from foretail_trainer.stages import Stages
     from foretail_trainer.suspects import Suspect
@@ -95,7 +99,7 @@ class Options(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class Learned:
-    """Everything a fit found; what is absent was not asked for. The report is made of it."""
+    """Everything a fit found; what is absent was not asked for. The report, and `history`, are made of it."""
 
     options: Options
     format: Format
@@ -114,6 +118,8 @@ class Learned:
     judged: Windows | None = None
     curve: list[Epoch] = field(default_factory=list)
     models: dict[str, bytes] = field(default_factory=dict)
+    share: NDArray[np.int64] | None = None
+    folds: dict[int, Weights] = field(default_factory=dict)
     bundle: Bundle | None = None
     seconds: float = 0.0
     suspects: list[Suspect] = field(default_factory=list)
@@ -244,10 +250,17 @@ def _model(learned: Learned, stages: Stages) -> None:
             progress(now - done)
             done = now
 
+        learned.share = crossfit.deal(sessions, options.seed)
+
+        def fitter(part: Sessions, partial: NDArray[np.bool_], seed: int) -> Scorer:
+            found, _ = training.fit_network(part, shape, options.plan, seed=seed, partial=partial)
+            learned.folds[seed - options.seed] = found.weights
+            return training.scorer(found.weights)
+
         held = crossfit.cross_fit(
             sessions,
-            crossfit.deal(sessions, options.seed),
-            training.fitter(shape, options.plan),
+            learned.share,
+            fitter,
             window=options.window,
             vocabulary=vocabulary,
             seed=options.seed,
