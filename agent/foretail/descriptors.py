@@ -50,6 +50,11 @@ class Descriptors:
     def __len__(self) -> int:
         return len(self._open)
 
+    @property
+    def unreadable(self) -> int:
+        """Paths whose last try failed."""
+        return len(self._failures)
+
     def have(self, tail: Tail, now: float) -> bool:
         """Have the tail's file open; False if that cannot be done now, and then a later look shall try again."""
         if tail.file is None and not (self.may_try(tail.path, now) and self._opened(tail, now)):

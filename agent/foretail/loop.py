@@ -7,7 +7,6 @@ goes on from the last batch that was done, with the state of exactly that moment
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import msgspec
 
 from foretail.errors import StreamError
-from foretail.figures import figures, resident_mb
+from foretail.figures import Gauges, of_process
 from foretail.state import CHUNKS_MAX, SNAPSHOT_SCHEMA, Entry, Note, Snapshot
 from foretail.telemetry import log, metrics, notify_watchdog, watchdog_s
 from foretail.watch import Watch
@@ -101,6 +100,7 @@ class Loop:
         self._retry_at = self._complained_at = self._publish_at = self._watchdog_at = -math.inf
         self._watchdog_s = watchdog_s() / 2
         self._began = time.time()
+        self._gauges = Gauges(metrics)
         self._publish(time.monotonic(), self._began)
 
     def know(self, chunks: Sequence[str]) -> None:
@@ -376,23 +376,14 @@ class Loop:
         if now < self._publish_at:
             return
         self._publish_at = now + PUBLISH_S
-        streams = {}
-        for name, stream in self.streams.items():
-            streams[name] = figures(stream, self.watches.get(name))
-            metrics.set("sessions_open", len(stream.sessions), stream=name)
-            metrics.set("bundle_version", stream.bundle.manifest.version, stream=name)
-            for key in ("lines_total", "bytes_total", "lines_untyped_total", "incidents_total"):
-                metrics.set(key, streams[name][key], stream=name)
-        if self._journal is not None:
-            metrics.set("journal_bytes", self._journal.size)
+        streams = self._gauges.publish(self.streams, self.watches, self._journal, wall)
+        metrics.set("batches_unacknowledged", len(self._sent))
         self.published = {
-            "since": self._began,
-            "pid": os.getpid(),
-            "resident_mb": resident_mb(),
-            "cpu_share": time.process_time() / max(1e-9, wall - self._began),
+            **of_process(self._began, wall),
             "observing": self.observing.why(wall),
             "streams": streams,
             "sinks": [outlet.status() for outlet in self.outlets],
             "unacknowledged_batches": len(self._sent),
             "journal_bytes": self._journal.size if self._journal is not None else 0,
+            "metrics": metrics.snapshot(),
         }

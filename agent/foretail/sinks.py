@@ -35,8 +35,10 @@ def build(config: Config, wake: Callable[[], None]) -> list[Outlet]:
     """All sinks of a configuration, running; ConfigError if one cannot be made (path, certificate, spool folder)."""
     folder = Path(config.agent.state_dir) / "spool"
     ways = [(sink, writer(sink), _spool(sink, folder)) for sink in config.sink]
+    most = config.limits.record_bytes_max
     return [
-        SpooledDelivery(sink, way, spool, wake) if spool else Delivery(sink, way, wake) for sink, way, spool in ways
+        SpooledDelivery(sink, way, spool, wake, most) if spool else Delivery(sink, way, wake, record_bytes_max=most)
+        for sink, way, spool in ways
     ]
 
 

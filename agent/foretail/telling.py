@@ -68,6 +68,11 @@ class Totals(msgspec.Struct):
     drifts: int = 0
     sessions_dropped: int = 0
     by_detector: dict[str, int] = {}
+    verdicts: dict[str, int] = {}
+
+    def verdict(self, detector: str) -> None:
+        """Count an anomalous verdict by the detector that weighed most."""
+        self.verdicts[detector] = self.verdicts.get(detector, 0) + 1
 
 
 class Teller:
@@ -156,6 +161,7 @@ class Teller:
         model_id, place, key = int(seen.ids[row]), int(seen.place[row]), seen.keys[row]
         last = seen.windows[place][-3:].tolist() if place >= 0 else []
         reasons = seen.scores.reasons(row)
+        self.totals.verdict(reasons[0])
         cause = incidents.Cause(
             verdict=verdicts.line_id(self._options.machine, seen.source, int(seen.offsets[row])),
             fingerprint=self._fingerprint(reasons[0], model_id, last, unseen),
@@ -185,6 +191,7 @@ class Teller:
             records.append(verdicts.encode(verdict))
         if not verdict.anomalous:
             return
+        self.totals.verdict(verdict.reasons[0])
         model_id = int(units.recent[row][-1])
         cause = incidents.Cause(
             verdict=verdict.id,

@@ -184,6 +184,11 @@ class Watch:
             total.add(tail.counts)
         return total
 
+    @property
+    def unreadable(self) -> int:
+        """How many files cannot be opened or read now."""
+        return self._followed.descriptors.unreadable
+
     def folders(self) -> list[str]:
         """List the folders that hold the files, also behind links, or will: for `foretail.wake`."""
         return self._watched
