@@ -26,9 +26,9 @@ def renumbered(old: bundles.Bundle, place: Path, version: int) -> bundles.Bundle
     patterns = tuple(msgspec.structs.replace(p, rank=types - 1 - p.rank) for p in reversed(old.patterns))
     files = dict(old.files)
     files[bundles.PATTERNS] = msgspec.json.encode(Patterns(1, patterns))
-    for name in files:
+    for name, content in old.files.items():
         if name.endswith(".tflite"):
-            files[name] = _model(files[name], order)
+            files[name] = _model(content, order)
     counts = old.array("counts.npy")
     file = io.BytesIO()
     np.save(file, counts[:, [*order, counts.shape[1] - 1]], allow_pickle=False)

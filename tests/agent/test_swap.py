@@ -6,8 +6,11 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import pytest
+from renumbered import renumbered
 
 from foretail import bundle as bundles
+from foretail.columns import Columns
 from foretail.journal import Restored
 from foretail.lines import Batch, Source
 from foretail.schema import FIRST, UNKNOWN, Patterns
@@ -94,6 +97,86 @@ def test_a_bundle_that_cuts_otherwise_drops_the_sessions_and_counts_them(tmp_pat
     assert fresh.teller.totals.sessions_dropped == open_sessions > 0
     assert len(fresh.sessions) == 0
     assert fresh.now == running.now
+
+
+def went_over(running: Stream, fresh: Stream, parts: list[Batch], more: list[Batch]) -> tuple[Restored, list[bytes]]:
+    """A journal from before a swap that goes on after it; and what the live agent gave after it."""
+    journal = kept(running, parts)
+    fresh.take(running)
+    records = [*journal.records, msgspec.msgpack.encode(Entry("", Columns(), bundles={"s": fresh.numbering()}))]
+    given = []
+    for part in more:
+        columns = fresh.type(part)
+        records.append(msgspec.msgpack.encode(Entry("s", columns)))
+        given += fresh.judge(columns, part.lines)
+    return Restored(journal.snapshot, records, []), given
+
+
+@pytest.fixture
+def twin(tmp_path):
+    """The golden bundle, and one with other numbers and the same verdicts."""
+    old = bundles.read(GOLDEN / "bundle")
+    return old, renumbered(old, tmp_path / "twin", 2)
+
+
+def test_a_stream_that_is_taken_goes_on_as_one_that_is_restored(tmp_path):
+    """Types that are gone, sessions, incidents, totals: the same state by both ways."""
+    old = bundles.read(GOLDEN / "bundle")
+    running, restored, taken = stream(old), stream(renamed(tmp_path, 3)), stream(renamed(tmp_path, 3))
+    running.feed(batch(0, 400))
+    taken.take(running)
+    restore(kept(running, []), {"s": restored})
+    assert msgspec.msgpack.encode(taken.snapshot()) == msgspec.msgpack.encode(restored.snapshot())
+    assert taken.feed(batch(400, 800)) == restored.feed(batch(400, 800))
+
+
+def test_what_was_taken_is_a_copy(twin):
+    """The old stream holds the state of that moment, whatever the new one does meanwhile."""
+    running, fresh = map(stream, twin)
+    running.feed(batch(0, 400))
+    before = msgspec.msgpack.encode(running.snapshot())
+    fresh.take(running)
+    fresh.feed(batch(400, 800))
+    assert msgspec.msgpack.encode(running.snapshot()) == before
+
+
+def test_under_other_numbers_every_verdict_stays(twin):
+    """Sessions that span swaps there and back score as if there had been none."""
+    undisturbed, running = stream(twin[0]), stream(twin[0])
+    for number, first in enumerate(range(0, len(LINES), 150), 1):
+        expected = undisturbed.feed(batch(first, min(first + 150, len(LINES))))
+        given = running.feed(batch(first, min(first + 150, len(LINES))))
+        label = running.bundle.label.encode()
+        assert [record.replace(label, undisturbed.bundle.label.encode()) for record in given] == expected
+        fresh = stream(twin[number % 2])
+        fresh.take(running)
+        running = fresh
+
+
+@pytest.mark.parametrize("now", [0, 1], ids=["back on the old one", "on the new one"])
+def test_a_journal_that_goes_over_to_other_numbers_is_read_under_either_bundle(twin, now):
+    """Before its snapshot is written a restart reads both numberings, and goes on as the agent would have."""
+    running, fresh, again = stream(twin[0]), stream(twin[1]), stream(twin[now])
+    running.feed(batch(0, 200))
+    journal, _ = went_over(running, fresh, [batch(200, 300)], [batch(300, 350), batch(350, 400)])
+    assert restore(journal, {"s": again}).settled == bool(now)
+    label = fresh.bundle.label.encode(), again.bundle.label.encode()
+    assert again.feed(batch(400, 700)) == [record.replace(*label) for record in fresh.feed(batch(400, 700))]
+
+
+def test_a_journal_that_goes_over_to_another_cut_has_dropped_the_sessions(tmp_path):
+    """Read under the bundle before, what came between is time alone."""
+    old = bundles.read(GOLDEN / "bundle")
+    rule = msgspec.structs.replace(old.manifest.key, regex="other=(\\d+)")
+    other = bundles.write(tmp_path / "cut", msgspec.structs.replace(old.manifest, key=rule), old.files)
+    running, fresh, again = stream(old), stream(other), stream(old)
+    running.feed(batch(0, 200))
+    open_sessions = len(running.sessions)
+    journal, _ = went_over(running, fresh, [], [batch(200, 400)])
+    restore(journal, {"s": again})
+    assert again.teller.totals.sessions_dropped == open_sessions > 0
+    assert len(again.sessions) == 0
+    assert again.now == fresh.now
 
 
 def test_a_state_without_the_stream_or_under_its_own_bundle_is_told_apart():
