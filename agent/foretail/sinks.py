@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import stat
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,10 +63,20 @@ def writer(sink: Sink) -> Writer:
 
 
 def own_files(config: Config) -> list[str]:
-    """Glob patterns of what the agent itself writes: never tailed."""
+    """Paths and glob patterns of what the agent itself writes, its diagnostics too: never tailed."""
     paths = [sink.path for sink in config.sink if isinstance(sink, FileSink)]
     state = [f"{config.agent.state_dir}/**"] if config.agent.state_dir else []
-    return [*paths, *(f"{path}.*" for path in paths), *state]
+    return [*paths, *(f"{path}.*" for path in paths), *state, *_redirected()]
+
+
+def _redirected() -> list[str]:
+    """The files that standard output and diagnostics go to, where they are files."""
+    found = []
+    for fd in (1, 2):
+        with contextlib.suppress(OSError):
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                found.append(str(Path(f"/proc/self/fd/{fd}").readlink()))
+    return found
 
 
 class StdoutWriter:
