@@ -2,7 +2,8 @@
 
 An alert is what a person gets: in one block of time, units with one cause (the same type after the same three, the
 same new type, the same type out of number) are one alert, as they are one incident. With n units and a wanted rate
-alpha, the threshold is the ceil((n + 1)(1 - alpha))-th score if n + 1 >= 1 / alpha. Otherwise it lies beyond what was
+alpha, the threshold is the score of rank (n + 1) alpha from the top if that is at least 1; between two ranks it is
+interpolated by their logarithm, because the few highest scores lie far apart. Otherwise it lies beyond what was
 seen, on an exponential tail that begins at the tenth highest alert and halves with every bit, because that is what a
 bit means; a slope fitted to ten scores, most of them of two or three causes, would be a guess. A rate that is
 extrapolated never has a lower threshold than the reference rate of one in a thousand where the log certifies that.
@@ -266,7 +267,10 @@ def _threshold(x: NDArray[np.float64], weight: NDArray[np.int64], n: int, alpha:
     chosen = chosen[chosen >= base][::-1]
     tail = Tail(tuple(levels[chosen].tolist()), tuple((reached[chosen] / (n + 1)).tolist()), BIT)
     if certified and reached[base] <= rank:
-        return float(levels[base]), tail, False
+        exact = math.log(max((n + 1) * alpha, 1.0))
+        threshold = -float(np.interp(exact, np.log(reached[base : base + 2]), -levels[base : base + 2]))
+        tail = Tail((threshold, *tail.levels), (alpha, *tail.p), BIT) if threshold < tail.levels[0] else tail
+        return threshold, tail, False
     return float(levels[base]) + BIT * max(math.log(tail.p[-1] / alpha), 0.0), tail, not certified
 
 
