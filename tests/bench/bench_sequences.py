@@ -19,10 +19,12 @@ from foretail.counts import Counts
 from foretail.model import SequenceModel
 from foretail.schema import FIRST
 from foretail.surprise import Surprise
-from foretail_trainer import evaluate, sequences
+from foretail_trainer import evaluate, export, history, sequences, weights
+from foretail_trainer.windows import windows
 
 if TYPE_CHECKING:
     from foretail.bundle import Bundle
+    from foretail_trainer.export import Agreement
     from foretail_trainer.findings import EvaluateRow
 
 NETWORKS = {
@@ -32,6 +34,7 @@ NETWORKS = {
     "lstm, 2 layers": ["--layers", "2"],
 }
 F1_MEAN, F1_WORST, AP_MEAN = 0.980, 0.970, 0.92
+DECISION_MIN, TOP1_MIN = 0.999, 0.99
 
 
 class Result(NamedTuple):
@@ -42,6 +45,7 @@ class Result(NamedTuple):
     fit_s: float
     kilobytes: float
     window_us: float
+    agreement: Agreement
 
 
 def test_sessions(bundle: Bundle) -> tuple[sequences.Sessions, np.ndarray]:
@@ -72,7 +76,10 @@ def result(folder: Path, seed: int, extra: list[str]) -> Result:
     judged = evaluate.judge(sessions, model.surprise, surprise, rare, window=sequence.window)
     found = evaluate.rows(judged, labels, calibration, sequences.read_sequences(str(train))[0])
     agree(folder, out, judged.scores.x >= calibration.threshold, labels)
-    return Result(found, calibration.threshold, run.wall_s, max(len(b1), len(b64)) / 1000, cost(b1, b64, bundle))
+    network = weights.read((history.beside(str(out)) / history.NETWORK).read_bytes())
+    alike = export.agreement(model, network, windows(sessions, window=sequence.window), (calibration.threshold,))
+    size = max(len(b1), len(b64)) / 1000
+    return Result(found, calibration.threshold, run.wall_s, size, cost(b1, b64, bundle), alike)
 
 
 def agree(folder: Path, bundle: Path, raised: np.ndarray, labels: np.ndarray) -> None:
@@ -128,10 +135,11 @@ def main() -> None:
         )  # fmt: skip
     table(["detector", f"F1 over {asked.seeds} seeds", "P", "R", "AP", ""], lines)
     table(
-        ["seed", "F1", "95 % of sessions", "FP", "FN", "threshold", "fit s"],
+        ["seed", "F1", "95 %", "FP", "FN", "threshold", "fit s", "int8 decides alike", "same top-1", "tied"],
         [
             [seed, f"{r.rows[0].f1:.4f}", f"{r.rows[0].f1_low:.4f}-{r.rows[0].f1_high:.4f}", r.rows[0].false_positives,
-             r.rows[0].false_negatives, f"{r.threshold:.1f}", f"{r.fit_s:.0f}"]
+             r.rows[0].false_negatives, f"{r.threshold:.1f}", f"{r.fit_s:.0f}", f"{r.agreement.decision:.3%}",
+             f"{r.agreement.top1:.2%}", f"{r.agreement.tied:.2%}"]
             for seed, r in enumerate(found)
         ],
     )  # fmt: skip
@@ -145,8 +153,11 @@ def main() -> None:
             ],
         )  # fmt: skip
     combined, alone = [r.rows[0].f1 for r in found], [r.rows[1].ap or 0.0 for r in found]
-    save("sequences", {"f1": combined, "lstm_ap": alone, "fp": [r.rows[0].false_positives for r in found]})
+    alike = [r.agreement for r in found]
+    figures = {"f1": combined, "lstm_ap": alone, "fp": [r.rows[0].false_positives for r in found]}
+    save("sequences", figures | {"decided_alike": [a.decision for a in alike], "top1": [a.top1 for a in alike]})
     bad = np.mean(combined) < F1_MEAN or min(combined) < F1_WORST or np.mean(alone) < AP_MEAN
+    bad |= min(a.decision for a in alike) < DECISION_MIN or min(a.tied for a in alike) < TOP1_MIN
     if bad and asked.check:
         sys.exit("a bound is missed")
 
