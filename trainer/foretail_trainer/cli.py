@@ -39,6 +39,15 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _fit(commands)
     _evaluate(commands)
+    gather = commands.add_parser(
+        "feedback",
+        help="Labels of many hosts as one file.",
+        description="Collect what `foretail label` kept on many hosts: repeats once, conflicts as a table.",
+        epilog="example: foretail-train feedback host*/labels.jsonl --out labels.jsonl  (then fit --base B --feedback)",
+    )
+    gather.set_defaults(command="feedback:command")
+    gather.add_argument("files", nargs="+", metavar="FILE", help="labels.jsonl of a host")
+    gather.add_argument("--out", required=True, metavar="FILE", help="what is agreed on, for fit --feedback")
     types = commands.add_parser("types", help="List the message types of a bundle.", description="List message types.")
     types.set_defaults(command="commands:types")
     types.add_argument("bundle", metavar="BUNDLE", help="directory that `fit --out` wrote")
@@ -75,6 +84,13 @@ def _fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--exclude", metavar="FILE", help="suspects.jsonl, less what was normal after all: not learned from"
     )
     log.add_argument("--base", metavar="BUNDLE", help="an older bundle, whose type ids are kept")
+    log.add_argument(
+        "--feedback",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="labels: refit --base on all it learned from, on FILEs if there are any, and on what people said",
+    )
     log.add_argument("--sequences", metavar="FILE", help="sessions as integer ids (`count<TAB>ids`) instead of logs")
     rows = fit.add_argument_group("tables instead of logs")
     rows.add_argument(

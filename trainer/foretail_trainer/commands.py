@@ -13,13 +13,14 @@ from rich.table import Table
 
 from foretail import bundle as bundles
 from foretail.errors import ConfigError
-from foretail_trainer import calibrate, history, judging, learn, present, report
+from foretail_trainer import calibrate, changes, history, judging, learn, present, refit, report
 from foretail_trainer import types as type_edits
 from foretail_trainer.findings import visible
 from foretail_trainer.fit import Plan
 from foretail_trainer.stages import Stages
 
 SUSPECTS = "suspects.jsonl"
+CHANGES = "changes.json"
 
 if TYPE_CHECKING:
     import argparse
@@ -30,14 +31,19 @@ if TYPE_CHECKING:
 def fit(options: argparse.Namespace) -> int:
     """`foretail-train fit`: a bundle, its report, and a closing table."""
     asked = [options.files, options.sequences, options.timeseries, options.lines]
-    if sum(map(bool, asked)) != 1:
+    if options.feedback and not options.base:
+        raise ConfigError("--feedback needs --base BUNDLE: the bundle that was judged")
+    if options.feedback and any(asked[1:]):
+        raise ConfigError("a refit with --feedback takes log files only")
+    if sum(map(bool, asked)) != 1 and not options.feedback:
         raise ConfigError("give one of: log files, --sequences FILE, --timeseries CSV, --lines CSV")
     if options.timeseries or options.lines:
         return _table(options)
     if not 1 <= options.window <= 128 or not 1 <= options.units <= 1024 or not 1 <= options.layers <= 4:
         raise ConfigError("--window takes 1 to 128, --units 1 to 1024, --layers 1 to 4")
     with Stages() as stages:
-        learned = learn.fit(
+        work = refit.refit if options.feedback else learn.fit
+        learned = work(
             learn.Options(
                 out=options.out,
                 files=tuple(options.files),
@@ -50,6 +56,7 @@ def fit(options: argparse.Namespace) -> int:
                 types_file=options.types or "",
                 exclude=options.exclude or "",
                 base=options.base or "",
+                feedback=tuple(options.feedback),
                 cell=options.cell,
                 layers=options.layers,
                 window=options.window,
@@ -68,7 +75,11 @@ def fit(options: argparse.Namespace) -> int:
             (report_folder(options.out) / SUSPECTS).write_bytes(present.suspects_file(learned))
             if (kept := history.of(learned)) is not None:
                 history.write(report_folder(options.out), kept)
+            if learned.changes is not None:
+                (report_folder(options.out) / CHANGES).write_bytes(msgspec.json.encode(learned.changes) + b"\n")
     stages.console.print(closing(learned))
+    for part in changes.tables(learned.changes) if learned.changes else []:
+        stages.console.print(part, highlight=False)
     for note in learned.notes:
         stages.console.print(f"note: {note}", highlight=False, markup=False)
     if learned.suspects:
@@ -168,8 +179,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def report_folder(out: str) -> Path:
     """`DIR-report` beside the bundle `DIR`: what must not go with it."""
-    path = Path(out)
-    return path.with_name(path.resolve().name + "-report")
+    return history.beside(out)
 
 
 def closing(learned: Learned) -> Table:

@@ -10,6 +10,7 @@ import contextlib
 import io
 import zipfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,8 +21,6 @@ from foretail_trainer import weights as networks
 from foretail_trainer.sequences import Sessions, spread
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from foretail.bundle import Bundle
@@ -42,7 +41,7 @@ class History:
     Attributes:
         digest: of the bundle they made.
         types: type_id of each model id from FIRST on.
-        sessions: with the time of each unit's beginning as the time of all its events.
+        sessions: with the time of each unit's beginning as the time of all its events but a session's last.
         share: int64 `[u, folds]`: how much of each unit's weight lies in each fold.
         network: that was shipped, in float; `folds`: those of the cross-fit, None where one is missing.
         lines, untyped: of the logs; `text_digest` of them.
@@ -85,6 +84,12 @@ def of(learned: Learned) -> History | None:
     )
 
 
+def beside(bundle: str) -> Path:
+    """`DIR-report` beside the bundle `DIR`: what must not go with it."""
+    path = Path(bundle)
+    return path.with_name(path.resolve().name + "-report")
+
+
 def write(folder: Path, kept: History) -> None:
     """Put a history beside the report.
 
@@ -106,6 +111,7 @@ def write(folder: Path, kept: History) -> None:
         weight=sessions.weight,
         censored=sessions.censored,
         times=sessions.times[sessions.units] if len(sessions.times) else sessions.times,
+        last=sessions.times[sessions.stops - 1] if len(sessions.times) else sessions.times,
         keys=np.frombuffer(b"".join(sessions.keys), np.uint8),
         key_lengths=np.array([len(key) for key in sessions.keys], np.int64),
         share=share,
@@ -174,7 +180,9 @@ def _decoded(found: dict[str, NDArray[np.generic]], folder: Path) -> History:
     sessions = spread(bare, found["events"].astype(np.int32)[at], taken)
     times = found["times"].astype(np.float64)
     if len(times):
-        sessions = spread(sessions, sessions.ids, taken, times=np.repeat(times, sessions.unit_stops - sessions.units))
+        clock = np.repeat(times, sessions.unit_stops - sessions.units)
+        clock[sessions.stops - 1] = found["last"].astype(np.float64)
+        sessions = spread(sessions, sessions.ids, taken, times=clock)
     share = found["share"].astype(np.int64)
     if len(share) != len(sessions.units) or {len(sessions.weight), len(sessions.keys) or len(which)} != {len(which)}:
         raise ValueError("its columns are of different lengths")

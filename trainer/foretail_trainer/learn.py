@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from foretail.bundle import Bundle
     from foretail_trainer.calibrate import Calibrated
+    from foretail_trainer.changes import Changes
     from foretail_trainer.crossfit import Scorer
     from foretail_trainer.export import Agreement
     from foretail_trainer.fit import Epoch, Fitted
@@ -66,6 +67,7 @@ class Options(msgspec.Struct, frozen=True):
         format, key: as on the command line.
         idle_s: 0 = from the data.
         types_file, exclude, base: paths, "" = none.
+        feedback: paths of labels; with `base` they make a refit of it (`refit`).
         shape: of the network; its vocabulary is set here.
         plan: of the training.
         budget: of false alerts.
@@ -85,6 +87,7 @@ class Options(msgspec.Struct, frozen=True):
     types_file: str = ""
     exclude: str = ""
     base: str = ""
+    feedback: tuple[str, ...] = ()
     cell: str = "lstm"
     layers: int = 1
     window: int = 10
@@ -120,6 +123,7 @@ class Learned:
     models: dict[str, bytes] = field(default_factory=dict)
     share: NDArray[np.int64] | None = None
     folds: dict[int, Weights] = field(default_factory=dict)
+    changes: Changes | None = None
     bundle: Bundle | None = None
     seconds: float = 0.0
     suspects: list[Suspect] = field(default_factory=list)
