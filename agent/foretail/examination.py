@@ -25,6 +25,7 @@ from foretail.stream import Stream
 from foretail.telling import Options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from foretail.bundle import Bundle
@@ -47,11 +48,15 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What the process says: the bundle's version and digest, or `error`, one sentence."""
+    """What the process says: the bundle's version and digest, or `error`, one sentence.
+
+    `counts` are those of the bundle in use and of the new one, where these were asked for.
+    """
 
     version: int = 0
     digest: str = ""
     error: str = ""
+    counts: tuple[shadow.Count, ...] = ()
 
 
 def examined(path: Path, name: str, bounds: Bounds | None = None, beside: tuple[Path, Path] | None = None) -> Finding:
@@ -66,17 +71,24 @@ def examined(path: Path, name: str, bounds: Bounds | None = None, beside: tuple[
     Raises:
         ConfigError: the bundle is refused, or its examination crashed or took more than `bounds` allow.
     """
-    bounds = bounds or Bounds()
-    command = [
-        sys.executable,
-        "-I",
-        "-m",
-        "foretail.examination",
-        str(path),
-        name,
-        msgspec.json.encode(bounds).decode(),
-        *map(str, beside or ()),
-    ]
+    return _asked([str(path), name], bounds or Bounds(), beside or ())
+
+
+def compared(old: Path, new: Path, lines: Path) -> tuple[shadow.Count, shadow.Count]:
+    """What two bundles that passed their examination say of the last real lines, in a process of its own.
+
+    Raises:
+        ConfigError: it crashed or took more than its bounds allow.
+    """
+    counts = _asked([str(new), ""], Bounds(), (old, lines)).counts
+    return counts[0], counts[1]
+
+
+def _asked(what: list[str], bounds: Bounds, beside: Sequence[Path]) -> Finding:
+    """The finding of the process; ConfigError for any that is none."""
+    limits = msgspec.json.encode(bounds).decode()
+    command = [sys.executable, "-I", "-m", "foretail.examination", *what, limits, *map(str, beside)]
+    name = what[1] or what[0]
     environment = {key: value for key, value in os.environ.items() if not key.endswith(("_proxy", "_PROXY"))}
     environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     try:
@@ -140,6 +152,11 @@ def main(path: str, name: str, bounds: str, *beside: str) -> int:
 
     _limit(msgspec.json.decode(bounds, type=Bounds))
     try:
+        if not name:
+            lines = Path(beside[1]).read_bytes().splitlines()
+            counts = tuple(shadow.count(bundles.read(place), lines) for place in (beside[0], path))
+            sys.stdout.buffer.write(msgspec.json.encode(Finding(counts=counts)))
+            return 0
         bundle = examine(Path(path), name)
         if beside:
             shadow.compare(bundles.read(beside[0]), bundle, Path(beside[1]).read_bytes().splitlines())

@@ -40,7 +40,7 @@ from foretail.state import restore
 from foretail.status import StatusServer
 from foretail.stream import Stream
 from foretail.tail import Reading
-from foretail.telemetry import log
+from foretail.telemetry import log, metrics
 from foretail.telling import Options
 from foretail.wake import Waker
 from foretail.watch import Watch, WatchLimits
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     telemetry.configure(config.agent.log_level)
     probation = Probation(config)
     probation.begin()
-    code = serve(config, reload=lambda: load(options.config))
+    code = serve(config, reload=lambda: load(options.config), probation=probation)
     probation.end()
     return code
 
@@ -113,6 +113,7 @@ def serve(
     *,
     reload: Callable[[], Config] | None = None,
     stdin: bool = False,
+    probation: Probation | None = None,
     step: Callable[[str], None] = lambda _: None,
 ) -> int:
     """Run the loop until it is told to stop; with `reload`, SIGHUP takes bundles and configuration as they are then.
@@ -121,6 +122,7 @@ def serve(
         config: to begin with.
         reload: gives the configuration as it is now.
         stdin: lines come from standard input.
+        probation: watches what the loop makes of a new bundle.
         step: told after each step of going over to other bundles; a test stops there.
     """
     wake = threading.Event()
@@ -136,6 +138,8 @@ def serve(
             orders.attach(loop)
             if renewal is not None:
                 renewal.attach(loop, config)
+                if probation is not None:
+                    probation.attach(loop, config, renewal.order)
             reason = loop.run()
         log.info("agent.stopped", reason=reason)
         fresh = renewal.fresh() if renewal is not None else None
@@ -154,6 +158,7 @@ def _reloaded(
     try:
         return fresh.config, assemble(fresh.config, wake, streams=fresh.streams)
     except ConfigError as error:
+        metrics.add("reloads_total", result="refused")
         log.error("config.refused", error=str(error), kept="the configuration and bundles that were running")
         streams = {stream.name: make_stream(stream, config, running[stream.name]) for stream in config.stream}
         return config, assemble(config, wake, streams=streams)
