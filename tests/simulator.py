@@ -69,6 +69,7 @@ class LogDirectory:
         self.lives: list[Life] = []
         self.files: dict[str, Life] = {}  # by name relative to root
         self.inodes: dict[int, Life] = {}
+        self.unended: set[int] = set()  # numbers of lines that were written without an end
         self._written = 0
 
     def path(self, name: str) -> Path:
@@ -85,6 +86,8 @@ class LogDirectory:
         for size in sizes:
             self._written += 1
             data += (f"{name} line {self._written} " * 400)[: max(size, 20)].encode() + b"\n"
+        if not end:
+            self.unended.add(self._written)
         self.write_bytes(name, data if end else data[:-1])
 
     def write_bytes(self, name: str, data: bytes) -> None:

@@ -15,6 +15,8 @@ from foretail.tail import Reading, Tail
 from foretail.telemetry import log
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from foretail.handles import File, Place
 
 
@@ -59,6 +61,7 @@ class Followed:
         self._past_max = past_max
         self._past: dict[str, Past] = {}
         self._kin: dict[str, set[str]] = {}
+        self._dropped: dict[str, str] = {}  # id -> id of the source before it
         self._left: dict[str, str] = {}  # path -> id of the source that was there last
 
     def follow(self, cursor: Cursor, file: File, path: str, now: float, *, rotated: bool = False) -> Tail:
@@ -95,8 +98,24 @@ class Followed:
         log.info("file.renamed", path=tail.path, to=path, source=tail.id)
         self._renamed(tail, path)
 
+    def before(self, tail: Tail) -> Iterator[Tail]:
+        """Give the followed sources whose place it took, the latest first, as far as one that was read from."""
+        id_, asked = tail.after, {tail.id}
+        while id_ and id_ not in asked:
+            asked.add(id_)
+            earlier = self.tails.get(id_)
+            if earlier is not None:
+                yield earlier
+            past = self._past.get(id_)
+            if (earlier is not None and earlier.position) or (past is not None and past.cursor.offset):
+                return
+            id_ = earlier.after if earlier is not None else past.cursor.after if past else self._dropped.get(id_, "")
+
     def drop(self, tail: Tail) -> None:
         """Stop reading a file."""
+        self._dropped[tail.id] = "" if tail.position else tail.after
+        if len(self._dropped) > self._past_max:
+            del self._dropped[next(iter(self._dropped))]
         self.line_counts.add(tail.counts)
         self.descriptors.release(tail)
         self._unplace(tail)

@@ -14,6 +14,7 @@ HEAD_BYTES, BEFORE_BYTES = 1024, 1024
 
 _COMPRESSED = (".gz", ".xz", ".zst", ".bz2", ".lz4")
 _SUFFIX = re.compile(r"(?:[.\-_~]+(?:\d[\dTZtz.:_+\-]*|bak|old|orig|prev|save)|~+)$")
+_NUMBER = re.compile(r"\.(\d{1,5})$")
 _DATE_DIGITS = 6  # of a date such as 261121
 _INFIX = re.compile(r"[.\-_]\d[\dTZtz:_+\-]*(?=\.[A-Za-z]\w*$)")
 
@@ -113,6 +114,12 @@ def surely_rotated(name: str, original: str) -> bool:
     plain = uncompressed(name)
     dated = sum(map(str.isdigit, plain)) - sum(map(str.isdigit, original)) >= _DATE_DIGITS
     return rotated(name, original) and (not _infixed(plain, original) or dated)
+
+
+def rotation_number(name: str) -> int:
+    """Give the number of a rotated file, 3 for `app.log.3.gz`; 0 if it has none (a date is none)."""
+    found = _NUMBER.search(uncompressed(name))
+    return int(found[1]) if found else 0
 
 
 def uncompressed(name: str) -> str:

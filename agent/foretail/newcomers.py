@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from foretail.handles import Plain, compressed, look, open_file
-from foretail.identity import Cursor, Match, compare, family, rotated, surely_rotated
+from foretail.identity import Cursor, Match, compare, family, rotated, rotation_number, surely_rotated
 from foretail.search import begins, folder_of, line_start, name_of, real
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ class Newcomers:
         """Follow rotated files that came and went between two looks, or while the agent was stopped.
 
         They are beside the file that `left` its path, are named as its rotations, and were written after it was last
-        seen; they need not match the globs. Oldest first; each comes after the one before.
+        seen; they need not match the globs. Oldest first; each comes after the one before, the first after `left`:
+        unless its file was empty then and is still in its place, for then they were there before what it holds now.
         """
         where = left.real_path or left.path
         name = family(name_of(where)) if left.rotated else name_of(where)
@@ -97,13 +98,20 @@ class Newcomers:
         for path in folders.siblings(os.path.join(folder_of(where), name)):  # noqa: PTH118 - strings throughout
             seen = look(path) if surely_rotated(name_of(path), name) else None
             if seen is not None and seen.regular and seen.changed_ns >= left.changed_ns:
-                found.append((seen.changed_ns, path, seen.place))
+                found.append((seen.changed_ns, -rotation_number(name_of(path)), path, seen.place))
+        here = self._followed.tails.get(left.id)
+        if here is not None and (here.rotated or here.position or left.head_bytes):
+            here = None
+        after = left.id if here is None else left.after
         tails: list[Tail] = []
-        for _, path, place in sorted(found):
+        for _, _, path, place in sorted(found):
             if place not in self._followed.places and place not in self._refused:
-                tail = self._take_in_one_missed(path, tails[-1].id if tails else left.id, now)
+                tail = self._take_in_one_missed(path, tails[-1].id if tails else after, now)
                 tails += [tail] if tail else []
-        if tails:
+        if tails and here is not None:
+            here.come_after(tails[-1].id)
+            self.born[here.id] = here.cursor()
+        elif tails:
             self._followed.leave(left.path, tails[-1].id)
         return tails
 

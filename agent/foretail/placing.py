@@ -36,6 +36,12 @@ def place(cursors: list[Cursor], listed: Mapping[str, Look], folders: Folders) -
                 yield cursor, *found
 
 
+def latest_first(cursors: list[Cursor]) -> list[Cursor]:
+    """Order them so that what came after the others in a rotation is asked first what came after it."""
+    passed = {cursor.after for cursor in cursors}
+    return sorted(cursors, key=lambda cursor: (cursor.id in passed, -cursor.changed_ns))
+
+
 def _holds(cursor: Cursor, least: Match, file: File) -> bool:
     return compare(cursor, file) >= least
 

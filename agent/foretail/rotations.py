@@ -82,12 +82,15 @@ class Rotations:
         """Mark a file that changed, unless what was read from it is no longer there."""
         if (found.size, found.changed_ns) == (tail.size, tail.changed_ns):
             return
+        before, empty = tail.cursor(), tail.size == 0
         if self._replaced(tail):
             self.truncated(tail)
             return
         if found.size < tail.size:  # what was read is there, so what was not has been cut off
             self._followed.counts.truncated(tail.path, tail.id, tail.size - found.size)
         tail.saw(found, self.at.now)
+        if empty:  # it may have been filled, copied and emptied since
+            self.take_in_missed(before)
         self._turns.mark(tail)
 
     def _replaced(self, tail: Tail) -> bool:
@@ -102,14 +105,13 @@ class Rotations:
             return False
         return not intact
 
-    def settle_renamed(self, tail: Tail, before: Cursor) -> None:
-        """Find the new name of a file in its folder, or a copy if it is not open, and what rotated after it unseen."""
+    def settle_renamed(self, tail: Tail) -> None:
+        """Find the new name of a file in its folder, or a copy if it is not open."""
         path = self.at.folders.by_inode(tail.place, tail.real_path)
         if path is not None:
             self._followed.rename(tail, path)
         elif tail.file is None:
             self._move_to_copy(tail)
-        self.take_in_missed(before)
 
     def settle_vanished(self, tail: Tail) -> None:
         """Drain a file without a name, or put its cursor aside."""

@@ -125,6 +125,11 @@ class Tail:
             head = self.file.read_at(0, HEAD_BYTES)
             self._cursor = msgspec.structs.replace(self._cursor, head_bytes=len(head), head=digest(head))
 
+    def come_after(self, id_: str) -> None:
+        """Take place behind a source that was found late."""
+        self.after = id_
+        self._cursor = msgspec.structs.replace(self._cursor, after=id_)
+
     def beginning(self) -> Cursor:
         """Give the cursor of when nothing was read, with the head as it is known now."""
         return msgspec.structs.replace(

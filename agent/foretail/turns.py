@@ -6,8 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from foretail.followed import Followed
     from foretail.identity import Cursor
     from foretail.lines import Batch
     from foretail.tail import Tail
@@ -30,16 +29,16 @@ class Turns:
             self._waiting.add(tail.id)
             self._ready.append(tail)
 
-    def next(self, tails: Mapping[str, Tail]) -> Tail | None:
-        """Take the next of these tails; those whose predecessor waits with unread bytes stay behind it."""
-        while self._ready:
+    def next(self, followed: Followed) -> Tail | None:
+        """Take the next tail that is followed; those after one that waits with unread bytes stay behind it."""
+        for _ in range(len(self._ready)):
             tail = self._ready.popleft()
             self._waiting.discard(tail.id)
-            earlier = tails.get(tail.after)
-            if earlier is not None and earlier.id in self._waiting and earlier.unread:
-                self.mark(tail)
-            elif tails.get(tail.id) is tail:
+            if followed.tails.get(tail.id) is not tail:
+                continue
+            if not any(earlier.unread and earlier.id in self._waiting for earlier in followed.before(tail)):
                 return tail
+            self.mark(tail)
         return None
 
     def give(self, batch: Batch, before: Cursor) -> None:

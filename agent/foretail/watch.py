@@ -15,7 +15,7 @@ from foretail.followed import Followed
 from foretail.handles import look
 from foretail.lines import Batch, LineCounts
 from foretail.newcomers import Newcomers
-from foretail.placing import place
+from foretail.placing import latest_first, place
 from foretail.registry import Registry
 from foretail.rotations import Moment, Rotations
 from foretail.search import Folders, folder_of
@@ -115,7 +115,7 @@ class Watch:
         """
         self.look_if_due(now, arrived)
         while (batch := self._turns.take()) is None:
-            tail = self._turns.next(self._followed.tails)
+            tail = self._turns.next(self._followed)
             if tail is None:
                 return None
             batch = self._turn(tail, now, arrived)
@@ -136,8 +136,10 @@ class Watch:
         self._looked_at = now
         self._rotations.at = Moment(now, arrived, Folders())
         moved = self._rotations.look_at_known()
-        for tail, before in moved:
-            self._rotations.settle_renamed(tail, before)
+        for tail, _ in moved:
+            self._rotations.settle_renamed(tail)
+        for before in latest_first([before for _, before in moved]):
+            self._rotations.take_in_missed(before)
         if listing or moved or self._folders_changed() or not 0 <= now - self._listed_at < self.limits.list_s:
             self._listed_at = now
             self._list()
@@ -262,5 +264,10 @@ class Watch:
         for cursor in self._unplaced.values():
             self._followed.remember(cursor, at.now, owed=True)
         self._unplaced = {}
-        for cursor in restored:
+        latest = latest_first(restored)
+        for cursor in reversed(latest):  # what comes at a path now comes after the last source there
+            tail = self._followed.tails.get(cursor.id)
+            if tail is None or tail.path != cursor.path:
+                self._followed.leave(cursor.path, cursor.id)
+        for cursor in latest:
             self._rotations.take_in_missed(cursor)

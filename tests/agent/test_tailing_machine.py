@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -18,6 +19,7 @@ from foretail.watch import WatchLimits
 
 LOGS = st.sampled_from(["app.log", "web.log"])
 SIZES = st.lists(st.sampled_from([20, 60, 300, 3000]), min_size=1, max_size=4)
+NUMBERED = re.compile(rb"(\S+) line (\d+) ")
 MEMORY = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None  # fsync costs nothing there
 
 
@@ -278,8 +280,17 @@ class Tailing(RuleBasedStateMachine):
                 assert all(life.content[at : at + len(line)] == line for at, line in delivered), life.name
             else:
                 assert life.lines() == sorted(delivered), (life.name, life.lines(), sorted(delivered), self.events)
+        self.check_order()
         if not self.scarce:
             assert {life: count for life, count in self.expected.items() if count} == self.lost
+
+    def check_order(self):
+        """The lines of a log came as they were written, over all its rotations; unfinished ones are waited for."""
+        newest: dict[bytes, int] = {}
+        for name, number in dict.fromkeys(found.groups() for found in map(NUMBERED.match, self.agent.lines) if found):
+            if int(number) not in self.directory.unended:
+                assert newest.get(name, 0) < int(number), (name, number, newest, self.events)
+                newest[name] = int(number)
 
 
 Tailing.TestCase.settings = settings(

@@ -249,6 +249,58 @@ def test_several_renames_while_stopped(tailing):
     assert seer.restart() == []
 
 
+@pytest.mark.parametrize("empty_at_the_kill", [False, True])
+@pytest.mark.parametrize("how", ["rename", "copytruncate"])
+def test_rotations_over_several_restarts_are_read_in_their_order(tailing, how, empty_at_the_kill):
+    """Far behind, killed and started again while the log is rotated: the oldest line comes first, across all copies."""
+    seer = tailing("app.log", reading=Reading("sim", read_bytes_max=64))
+    number = 0
+
+    def write(lines=3):
+        nonlocal number
+        put(seer, "app.log", *(b"line %04d and so on" % (number + i) for i in range(lines)))
+        number += lines
+
+    def rotate():
+        if how == "rename":
+            seer.directory.rename("app.log")
+            seer.directory.create("app.log")
+        else:
+            seer.directory.copy("app.log")
+            seer.directory.truncate("app.log")
+
+    write()
+    for turn in range(6):
+        seer.agent.look()
+        seer.agent.read(2)
+        seer.agent.acknowledge()
+        if empty_at_the_kill:
+            rotate()
+            seer.agent.look()
+        seer.agent.crash()
+        for _ in range(turn % 3):
+            write()
+            rotate()
+        write()
+        seer.agent.start()
+    seer.see(changed=False)
+    lines = list(dict.fromkeys(seer.agent.lines))
+    assert lines == [b"line %04d and so on" % i for i in range(number)]
+
+
+def test_a_file_filled_copied_and_emptied_between_two_looks_is_read(tailing):
+    """It was empty before and holds less now: only its copy tells."""
+    seer = tailing("app.log")
+    seer.directory.create("app.log")
+    seer.see()
+    put(seer, "app.log", b"one", b"two")
+    seer.directory.copy("app.log")
+    seer.directory.truncate("app.log")
+    put(seer, "app.log", b"three")
+    assert seer.see() == [b"one", b"two", b"three"]
+    assert seer.restart() == []
+
+
 def test_a_log_of_another_instance_is_no_missed_rotation(tailing):
     """It is beside, it is newer, it is not included."""
     seer = tailing("app.log")
