@@ -7,6 +7,7 @@ import json
 import re
 import sys
 import tempfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from measure import f1, foretail, hdfs_labels, lines_of, need, save, table
@@ -25,11 +26,28 @@ def verdicts(path: Path) -> dict[str, bool]:
     return found
 
 
+def grown(lines: list[bytes], path: Path, wanted: int) -> int:
+    """Write the log again and again, each time with other blocks and on later days; how many lines it became."""
+    days = {line[:6]: datetime.strptime(line[:6].decode(), "%y%m%d").replace(tzinfo=UTC) for line in lines}
+    span, written = len(days), 0
+    with path.open("wb") as file:
+        for turn in range(-(-wanted // len(lines))):
+            shifted = {
+                name: (day + timedelta(days=turn * span)).strftime("%y%m%d").encode() for name, day in days.items()
+            }
+            part = lines[: wanted - written]
+            text = b"".join(shifted[line[:6]] + line[6:] for line in part)
+            file.write(re.sub(rb"blk_(-?)", rb"blk_\g<1>%d" % (turn + 10), text))
+            written += len(part)
+    return written
+
+
 def main() -> None:
     """Print the table; with --check exit 1 when a bound is missed."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--check", action="store_true")
     options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--grow", type=int, default=0, metavar="LINES", help="also fit so many lines: time and memory")
     asked = options.parse_args()
     labels, lines = hdfs_labels(), lines_of(need("hdfs_raw", "hdfs.log.xz"))
     key = re.compile(KEY.encode())
@@ -68,13 +86,18 @@ def main() -> None:
                 [how, f"{f1(tp, fp, fn):.3f}", fp, fn, f"{fit.wall_s:.0f}", f"{untyped:.3%}",
                  f"{len(raised)}/{len(late)}", key_found, f"{run.resident_mb:.0f}", f"{start.wall_s:.2f}"]
             )  # fmt: skip
+        if asked.grow:
+            n = grown(lines, whole, asked.grow)
+            large = foretail("fit", whole, "--out", Path(folder, "large"), program="foretail-train")
+            print(f"fit of {n:,} lines: {large.wall_s:.0f} s, {large.cpu_s:.0f} s of CPU, {large.resident_mb:.0f} MB\n")
+            figures["grown"] = {"lines": n, "fit_s": large.wall_s, "cpu_s": large.cpu_s, "mb": large.resident_mb}
     head = ["format, key", "F1", "FP", "FN", "fit s", "untyped", "verdicts/blocks", "key", "score MB", "start s"]
     table(head, rows)
     save("hdfs", figures)
     bad = [
-        how for how, found in figures.items()
-        if found["f1"] < 0.80 or found["fit_s"] > 300 or found["untyped"] >= 0.005 or found["score_mb"] > 100
-        or found["start_s"] > 0.6
+        how for how, found in figures.items() if how != "grown"
+        and (found["f1"] < 0.80 or found["fit_s"] > 300 or found["untyped"] >= 0.005 or found["score_mb"] > 100
+             or found["start_s"] > 0.6)
     ]  # fmt: skip
     if bad and asked.check:
         sys.exit(f"a bound is missed: {bad}")
