@@ -15,6 +15,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -34,9 +35,13 @@ TIMEOUT_S = 0.1
 
 
 class Web:
-    """A web server on loopback for a folder; `lies` maps the end of a path to what is sent instead."""
+    """A web server on loopback for a folder; `lies` maps the end of a path to what is sent instead.
+
+    Asked as a proxy it answers for every host, and keeps what it was `asked`.
+    """
 
     def __init__(self, folder: Path) -> None:
+        self.asked: list[str] = []
         self.lies: dict[str, Callable[[SimpleHTTPRequestHandler], None]] = {}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self, directory=str(folder)))
         self._server.daemon_threads = True
@@ -60,6 +65,9 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """A lie, or the file."""
+        if self.path.startswith("http://"):
+            self._web.asked.append(self.path)
+            self.path = urlsplit(self.path).path
         for end, lie in self._web.lies.items():
             if self.path.endswith(end):
                 with contextlib.suppress(OSError):

@@ -241,6 +241,9 @@ def _exchange(inner: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "foretail bundle pull -c /etc/foretail/agent.toml",
     )
     pull.add_argument("--url", metavar="URL", help="instead of update.url: http://, https:// or file://")
+    pull.add_argument(
+        "--scheduled", action="store_true", help="only when a look is due by update.interval_h; events instead of words"
+    )
     folder = _command(
         inner,
         "import",

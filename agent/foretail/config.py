@@ -247,14 +247,18 @@ class Update(_Section, frozen=True, kw_only=True):
     Attributes:
         url: of the repository (https://..., file:///...); "" = no updates.
         name: of the bundle; "" = that of each stream's bundle.
-        interval_h: between looks; each is delayed at random by up to a tenth of it.
+        by: who looks: the running `agent`, or a `timer` that runs `foretail bundle pull --scheduled`.
+        interval_h: between looks, each delayed at random by up to a tenth of it; sooner after a failure.
+        proxy: http://host:port; "" = as `http_proxy`, `https_proxy` and `no_proxy` of the environment say.
         bytes_max: a bundle larger than this is refused.
     """
 
     url: Annotated[str, Meta(pattern=r"^((https?|file)://\S+)?$")] = ""
     name: str = ""
     channel: Name = "stable"
+    by: Literal["agent", "timer"] = "agent"
     interval_h: Annotated[float, Meta(ge=0.01)] = 6.0
+    proxy: Annotated[str, Meta(pattern=r"^(https?://\S+)?$")] = ""
     timeout_s: Positive = 30.0
     bytes_max: Annotated[int, Meta(ge=1 << 16)] = 64 << 20
     trust_dir: Text = "/var/lib/foretail/trust"

@@ -12,19 +12,21 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from foretail import bundle as bundles
-from foretail import release, shadow
+from foretail import looks, release, shadow
 from foretail.activation import CURRENT, Shelf, followed
 from foretail.config import Update, load
 from foretail.errors import ConfigError, StreamError
 from foretail.examination import examined
 from foretail.globs import Globs
+from foretail.looks import Steps
 from foretail.sinks import own_files
 from foretail.status import ask
+from foretail.telemetry import configure
 from foretail.wire import Wire
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from foretail.update import Repository
 
@@ -73,7 +75,9 @@ def pull(options: argparse.Namespace) -> int:
     place = _place(options)
     if not place.update.url:
         raise ConfigError("there is no repository; set update.url, or name one with --url")
-    return _received(place, place.update.url, force=options.force)
+    if options.scheduled:
+        return _scheduled(place, force=options.force)
+    return _counted(place, place.update.url, Steps(place.state, print), force=options.force)
 
 
 def import_(options: argparse.Namespace) -> int:
@@ -81,7 +85,8 @@ def import_(options: argparse.Namespace) -> int:
     folder = Path(options.folder).resolve()
     if not (folder / "metadata").is_dir():
         raise ConfigError(f"{folder} is no repository: it has no folder `metadata`; copy all that is served")
-    return _received(_place(options), folder.as_uri(), force=options.force)
+    place = _place(options)
+    return _counted(place, folder.as_uri(), Steps(place.state, print), force=options.force)
 
 
 def rollback(options: argparse.Namespace) -> int:
@@ -89,16 +94,48 @@ def rollback(options: argparse.Namespace) -> int:
     place = _place(options)
     if len(place.names) != 1:
         raise ConfigError(f"say which bundle with --name; there are {', '.join(place.names) or 'none'}")
-    shelf = place.shelf(place.names[0])
+    name, steps = place.names[0], Steps(place.state, print)
+    shelf = place.shelf(name)
     with shelf.locked():
         old, new = shelf.rollback()
-    print(f"{place.names[0]}: {new} is current again, {old} is barred until a newer one appears")
-    if not _told(place, set(place.names)):
+    steps("rolled_back", f"{name}: {new} is current again, {old} is barred until a newer one appears")
+    if not _told(place, set(place.names), steps):
         raise StreamError(f"the agent did not take it within {RELOAD_S:.0f} s; its log says why (config.refused)")
     return 0
 
 
-def _received(place: Place, url: str, *, force: bool) -> int:
+def _scheduled(place: Place, *, force: bool) -> int:
+    """A look if one is due, told as events; what fails is told, too, and tried again sooner."""
+    configure()
+    steps, interval_s = Steps(place.state, None), place.update.interval_h * 3600
+    if not looks.is_due(looks.read(place.state), time.time(), interval_s):
+        return 0
+    code = 1
+    try:
+        code = _counted(place, place.update.url, steps, force=force)
+    except ConfigError:
+        code = 2
+    except StreamError:
+        code = 1
+    finally:
+        steps.done(failed=code != 0, interval_s=interval_s)
+    return code
+
+
+def _counted(place: Place, url: str, steps: Steps, *, force: bool) -> int:
+    """A look, and how it ended."""
+    steps("looked", url=url, names=place.names)
+    try:
+        return _received(place, url, steps, force=force)
+    except ConfigError as error:
+        steps("refused", error=str(error))
+        raise
+    except StreamError as error:
+        steps("failed", error=str(error))
+        raise
+
+
+def _received(place: Place, url: str, steps: Steps, *, force: bool) -> int:
     """Fetch from one repository for each name; a refusal of one does not hold the others back."""
     from foretail import update  # noqa: PLC0415 - tuf is optional
 
@@ -109,49 +146,51 @@ def _received(place: Place, url: str, *, force: bool) -> int:
     limits = update.Limits(place.update.timeout_s, WHOLE * place.update.timeout_s, place.update.bytes_max)
     done: set[str] = set()
     refused: list[ConfigError | StreamError] = []
-    with Wire(limits.timeout_s, limits.whole_s) as wire:
+    with Wire(limits.timeout_s, limits.whole_s, place.update.proxy) as wire:
         repository = update.Repository(url, place.trust, place.state / "update-floor.json", wire, limits)
         for name in place.names:
             try:
-                if _one(
-                    place.shelf(name), repository, name, place.update.channel, place.globs.get(name, []), force=force
-                ):
+                if _one(place, repository, name, steps, force=force):
                     done.add(name)
             except (ConfigError, StreamError) as error:
                 refused.append(error)
-    if done and not _told(place, done):
-        refused.append(_undone(place, done))
+    if done and not _told(place, done, steps):
+        refused.append(_undone(place, done, steps))
     for refusal in refused[:-1]:
-        print(f"foretail: {str(refusal).rstrip('.')}.", file=sys.stderr)
+        steps("refused" if isinstance(refusal, ConfigError) else "failed", error=str(refusal))
+        if steps.words:
+            print(f"foretail: {str(refusal).rstrip('.')}.", file=sys.stderr)
     if refused:
         raise refused[-1]
     return 0
 
 
-def _undone(place: Place, names: set[str]) -> StreamError:
+def _undone(place: Place, names: set[str], steps: Steps) -> StreamError:
     """Take back what the running agent does not take."""
-    for name in names:
+    for name in sorted(names):
         shelf = place.shelf(name)
         with shelf.locked():
             if shelf.previous:
-                shelf.rollback()
-    _told(place, names)
+                old, new = shelf.rollback()
+                steps("undone", bundle=name, barred=old, current=new)
+    _told(place, names, steps)
     return StreamError(
         f"the agent did not take {', '.join(sorted(names))} within {RELOAD_S:.0f} s, so the bundle before is current "
         "again; the agent's log says why (config.refused)"
     )
 
 
-def _one(shelf: Shelf, repository: Repository, name: str, channel: str, globs: Sequence[Globs], *, force: bool) -> bool:
+def _one(place: Place, repository: Repository, name: str, steps: Steps, *, force: bool) -> bool:
     """Activate what the channel offers of a name, if it is new and does well on the last lines of its files."""
+    shelf, channel = place.shelf(name), place.update.channel
     with shelf.locked(), tempfile.TemporaryDirectory(prefix=".draft-", dir=shelf.place) as folder:
         offered = repository.release(name, channel, Path(folder))
         standing = shelf.standing
         if shelf.holds(offered.digest):
-            print(f"{name}: {offered.version} is current, and what {channel} offers")
+            steps.say(f"{name}: {offered.version} is current, and what {channel} offers")
             return False
         if offered.digest[:12] in standing.barred and not force:
-            print(
+            steps.say(
                 f"{name}: {offered.version} was rolled back here; it returns with --force, or when a newer one appears"
             )
             return False
@@ -160,9 +199,11 @@ def _one(shelf: Shelf, repository: Repository, name: str, channel: str, globs: S
                 f"{name}: {channel} offers version {offered.version}, this host has had {standing.floor}; "
                 "an older one is taken with --force only"
             )
+        steps("offered", bundle=name, channel=channel, version=offered.version)
         tar = repository.tar(offered, Path(folder))
+        steps("fetched", bundle=name, version=offered.version, bytes=offered.bytes)
         old, beside = shelf.current, None
-        if old and not force and (sample := shadow.sample(globs)):
+        if old and not force and (sample := shadow.sample(place.globs.get(name, []))):
             lines = Path(folder) / "lines"
             lines.write_bytes(sample)
             beside = shelf.place / old, lines
@@ -172,25 +213,27 @@ def _one(shelf: Shelf, repository: Repository, name: str, channel: str, globs: S
                 f"{name}: the bundle is {release.folder(found.version, found.digest)}, its release says "
                 f"{release.folder(offered.version, offered.digest)}"
             )
+        steps("examined", bundle=name, version=offered.version, beside=old if beside else "")
         entry = shelf.activate(bundles.read(tar))
-    print(f"{name}: {entry} is current" + (f", {old} is kept for `foretail bundle rollback`" if old else ""))
+    kept = f", {old} is kept for `foretail bundle rollback`" if old else ""
+    steps("activated", f"{name}: {entry} is current{kept}", bundle=name, current=entry, previous=old)
     return True
 
 
-def _told(place: Place, names: set[str]) -> bool:
+def _told(place: Place, names: set[str], steps: Steps) -> bool:
     """Let the running agent take the bundles; False if it did not in time. No agent is none to tell."""
     if not place.socket or not Path(place.socket).exists():
-        print("no agent runs; the next start takes it")
+        steps.say("no agent runs; the next start takes it")
         return True
     try:
         ask(place.socket, "reload")
     except ConfigError as error:
-        print(f"the agent was not told ({str(error).rstrip('.')}); its next start takes it")
+        steps.say(f"the agent was not told ({str(error).rstrip('.')}); its next start takes it")
         return True
     wanted = {name: place.shelf(name).current for name in names}
     if not _until(lambda: _runs(place.socket, wanted)):
         return False
-    print("the agent runs it")
+    steps.say("the agent runs it")
     return True
 
 

@@ -42,6 +42,7 @@ from foretail.stream import Stream
 from foretail.tail import Reading
 from foretail.telemetry import log, metrics
 from foretail.telling import Options
+from foretail.updating import Updating
 from foretail.wake import Waker
 from foretail.watch import Watch, WatchLimits
 
@@ -61,9 +62,11 @@ def run(options: argparse.Namespace) -> int:
     telemetry.configure(config.agent.log_level)
     probation = Probation(config)
     probation.begin()
-    code = serve(config, reload=lambda: load(options.config), probation=probation)
-    probation.end()
-    return code
+    updating = Updating(options.config, config)
+    try:
+        return serve(config, reload=lambda: load(options.config), probation=probation)
+    finally:
+        updating.close()
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -146,6 +149,8 @@ def serve(
         if reason != "reload" or fresh is None:
             if renewal is not None:
                 renewal.close()
+            if probation is not None:
+                probation.end()
             telemetry.notify_stopping()
             return 0
         config, loop = _reloaded(config, fresh, wake, {name: stream.bundle for name, stream in loop.streams.items()})

@@ -114,6 +114,7 @@ METRICS = {
     "bundle_version": "Version of the active bundle, by stream.",
     "reloads_total": "Orders to reload, by result: taken (between two batches), restarted (the loop), refused.",
     "swap_pause_seconds": "How long the loop stood still when it last took other bundles.",
+    "update_steps_total": "Steps of updates: looked, offered, fetched, examined, activated, failed, refused, undone...",
     "bundle_rollbacks_total": "Bundles that the agent took back by itself, by bundle and cause.",
     "bundle_age_seconds": "Seconds since the active bundle was made, by stream.",
     "model_slow": "1 where the model runs without XNNPACK, by stream.",

@@ -28,14 +28,14 @@ class Wire:
     """Fetches until its deadline; a context, because the deadline has a thread.
 
     A socket's time limit starts anew with every byte; this one does not: at the deadline all sockets are shut.
-    Proxies are taken from the environment (`https_proxy`, `no_proxy`).
 
     Args:
         timeout_s: for connecting and between two bytes.
         whole_s: for everything.
+        proxy: for http and https; "" = as the environment says (`https_proxy`, `no_proxy`).
     """
 
-    def __init__(self, timeout_s: float, whole_s: float) -> None:
+    def __init__(self, timeout_s: float, whole_s: float, proxy: str = "") -> None:
         self._timeout_s, self._whole_s = timeout_s, whole_s
         self._sockets: list[socket.socket] = []
         self._end = time.monotonic() + whole_s
@@ -43,7 +43,7 @@ class Wire:
         self._timer.daemon = True
         self._opener = urllib.request.OpenerDirector()
         for handler in (
-            urllib.request.ProxyHandler(),
+            urllib.request.ProxyHandler({"http": proxy, "https": proxy} if proxy else None),
             _Http(self._sockets),
             _Https(self._sockets),
             urllib.request.HTTPErrorProcessor(),

@@ -7,8 +7,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
@@ -20,6 +22,7 @@ import attacks
 from attacks import ATTACKS, NAME, Host, attacked, standing
 
 from foretail import bundle as bundles
+from foretail import looks
 from foretail.activation import Shelf
 from foretail.errors import ConfigError
 from foretail.examination import Bounds, examined
@@ -227,13 +230,14 @@ def test_an_examination_is_bounded(bounds, sentence):
 class Agent:
     """`foretail run` on the host's configuration."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, program: str = "") -> None:
+        self.program = ["-c", program] if program else ["-m", "foretail"]
         self.host, self.out = host, host.folder / "out.jsonl"
         self.log, self.socket = host.folder / "storage.log", str(host.folder / "s.sock")
 
     def __enter__(self):
         self.log.touch()
-        command = [sys.executable, "-m", "foretail", "run", "-c", str(self.host.config)]
+        command = [sys.executable, *self.program, "run", "-c", str(self.host.config)]
         with (self.host.folder / "err.log").open("ab") as err:
             self.process = subprocess.Popen(command, stderr=err, stdout=subprocess.DEVNULL)
         until(lambda: Path(self.socket).exists())
@@ -291,6 +295,112 @@ def test_what_the_running_agent_cannot_load_is_taken_back(site, monkeypatch):
         assert host.take("pull", "--url", web.url) == 1
         assert standing(host)[0].startswith("1-")
         assert ask(agent.socket)["streams"]["storage"]["bundle"].startswith("golden:1:")
+
+
+def events(text: str) -> list[dict]:
+    """Log events; every line is one."""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_scheduled_look_tells_each_step_and_counts_it(site, capsys):
+    """Due at first, then not before the interval has passed; no sentence for people, no other output."""
+    host, web = site
+    host.configure(extra=f'url = "{web.url}"\n')
+    capsys.readouterr()
+    assert host.take("pull", "--scheduled") == 0
+    assert standing(host)[0].startswith("2-")
+    said = capsys.readouterr()
+    told = events(said.err)
+    assert [event["event"] for event in told] == [
+        f"bundle.{step}" for step in ("looked", "offered", "fetched", "examined", "activated")
+    ]
+    assert told[4]["previous"].startswith("1-")
+    assert said.out == ""
+    known = looks.read(host.state)
+    assert known.steps["activated"] >= 1
+    assert known.failures == 0
+    assert 5.9 * 3600 < known.due - time.time() < 6.7 * 3600
+    assert host.take("pull", "--scheduled") == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("lie", "event", "code"), [(attacks._endless, "bundle.refused", 2), (attacks._slow, "bundle.failed", 1)]
+)
+def test_a_scheduled_look_that_fails_is_an_event_and_is_made_again_sooner(site, lie, event, code, capsys):
+    """After a minute or so, not after six hours; what is current stays."""
+    host, web = site
+    host.configure(timeout_s=attacks.TIMEOUT_S, extra=f'url = "{web.url}"\n')
+    web.lies["timestamp.json"] = lie
+    capsys.readouterr()
+    assert host.take("pull", "--scheduled") == code
+    assert [each["event"] for each in events(capsys.readouterr().err)] == ["bundle.looked", event]
+    known = looks.read(host.state)
+    assert known.failures == 1
+    assert 50 < known.due - time.time() < 100
+    assert standing(host)[0].startswith("1-")
+
+
+def test_a_proxy_of_the_configuration_is_used(site):
+    """Every request goes through it; the address of the repository need not resolve."""
+    host, _ = site
+    with attacks.Web(host.repo) as proxy:
+        host.configure(extra=f'url = "http://bundles.invalid"\nproxy = "{proxy.url}"\n')
+        assert host.take("pull") == 0
+        assert {urlsplit(path).hostname for path in proxy.asked} == {"bundles.invalid"}
+    assert standing(host)[0].startswith("2-")
+
+
+def test_a_proxy_of_the_environment_is_used(site, monkeypatch):
+    """Unless `no_proxy` names the repository."""
+    host, web = site
+    with attacks.Web(host.repo) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        assert host.take("pull", "--url", web.url) == 0
+        assert proxy.asked == []
+        monkeypatch.delenv("no_proxy")
+        assert host.take("pull", "--url", "http://bundles.invalid") == 0
+        assert len(proxy.asked) > 0
+
+
+def test_the_running_agent_looks_by_itself(site):
+    """From a folder, at a time of its own; it takes what it found, and its metrics show every step."""
+    host, _ = site
+    host.configure(extra=f'url = "{host.repo.as_uri()}"\n')
+    with Agent(host, IMPATIENT) as agent:
+        agent.write(0, 200)
+        until(lambda: ask(agent.socket)["streams"]["storage"]["bundle"].startswith("golden:2:"))
+        until(lambda: "update_steps_total" in ask(agent.socket)["metrics"])
+        series = ask(agent.socket)["metrics"]["update_steps_total"]
+        steps = {each["labels"]["step"]: each["value"] for each in series}
+        assert {"looked", "offered", "fetched", "examined", "activated"} <= steps.keys()
+        agent.process.send_signal(signal.SIGTERM)
+        assert agent.process.wait(PATIENCE_S) == 0
+    told = [event["event"] for event in events((host.folder / "err.log").read_text())]
+    assert "bundle.activated" in told
+    assert "bundle.taken" in told
+
+
+def test_a_look_that_hangs_ends_with_the_agent(site):
+    """SIGTERM does not wait for a repository."""
+    host, web = site
+    host.configure(extra=f'url = "{web.url}"\n')
+    began = threading.Event()
+    web.lies["timestamp.json"] = lambda _: began.set() or time.sleep(PATIENCE_S)
+    with Agent(host, IMPATIENT) as agent:
+        assert began.wait(PATIENCE_S)
+        agent.process.send_signal(signal.SIGTERM)
+        assert agent.process.wait(20) == 0
+
+
+IMPATIENT = """
+import sys
+from foretail import updating
+from foretail.cli import main
+updating.LOOK_S, updating.FIRST_S = 0.2, 0.1
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 def _placed(host: Host, text: str):
