@@ -17,6 +17,7 @@ from foretail.errors import StreamError
 from foretail.figures import Gauges, of_process
 from foretail.state import CHUNKS_MAX, SNAPSHOT_SCHEMA, Entry, Note, Snapshot
 from foretail.telemetry import log, metrics, notify_watchdog, watchdog_s
+from foretail.wake import Flow
 from foretail.watch import Watch
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ PUBLISH_S = 1.0
 RETRY_S = 1.0
 """Pause after the journal refused a record."""
 COMPLAIN_S = 60.0
-SETTLE_S = 0.02
-"""Least time between two looks at files that events ask for."""
 
 Reason = Literal["stop", "reload", "ended"]
 
@@ -101,6 +100,7 @@ class Loop:
         self._watchdog_s = watchdog_s() / 2
         self._began = time.time()
         self._gauges = Gauges(metrics)
+        self._flow = Flow()
         self._publish(time.monotonic(), self._began)
 
     def know(self, chunks: Sequence[str]) -> None:
@@ -160,18 +160,23 @@ class Loop:
 
     def _rest(self) -> None:
         """Wait for an event, at most until the next look."""
-        if self._waker is not None and not self._waker.armed:
-            self._waker.arm([folder for watch in self.watches.values() for folder in watch.folders()], time.monotonic())
-        woken = self._wake.wait(self._poll_s)
+        now, waker = time.monotonic(), self._waker
+        flows = waker is not None and self._flow.flows(now)
+        if waker is not None and not flows:
+            waker.arm([folder for watch in self.watches.values() for folder in watch.folders()], now)
+        self._wake.wait(self._flow.look_s if flows else self._poll_s)
         self._wake.clear()
-        if woken and self.watches:
-            time.sleep(SETTLE_S)  # what is being written now comes in one look
+        if waker is not None and (flows or waker.noticed):
+            waker.noticed = False
+            time.sleep(self._flow.settle_s)  # what is being written now comes in one look
             self.look()
 
     def look(self) -> None:
         """See which files there are and what became of them, now."""
+        began = time.monotonic()
         for watch in self.watches.values():
             watch.look(time.monotonic(), time.time())
+        self._flow.looked(time.monotonic() - began)
 
     def _drain(self) -> None:
         """Stop reading, let the sinks deliver what they can, keep the state."""
@@ -237,7 +242,8 @@ class Loop:
         self._send(stream.judge(columns, batch.lines, observed=observed), inlet, ticket)
         self._silent[batch.stream] = (now, now)
         self._advanced_from[batch.stream] = stream.now
-        if self._waker is not None:
+        self._flow.batch(now)
+        if self._waker is not None and self._waker.armed and self._flow.flows(now):
             self._waker.disarm()
         return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import threading
@@ -10,7 +11,7 @@ import pytest
 
 from foretail.globs import Globs
 from foretail.tail import Reading
-from foretail.wake import FOLDERS_MAX, Waker
+from foretail.wake import FLOW_BATCHES, FOLDERS_MAX, SETTLE_S, Flow, Waker
 from foretail.watch import Watch
 
 
@@ -64,6 +65,64 @@ def test_a_removed_folder_does_no_harm(tmp_path, waker):
     assert waker.event.wait(10)
     waker.arm([str(folder), str(tmp_path)], 1.0)
     assert waker.armed
+
+
+def test_a_folder_that_was_removed_is_watched_anew_when_it_is_back(tmp_path, waker):
+    """The kernel's watch went with the old one, whatever the name."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    waker.arm([str(folder)], 0.0)
+    folder.rmdir()
+    assert waker.event.wait(10)
+    waker.event.clear()
+    folder.mkdir()
+    assert not waker.armed
+    waker.arm([str(folder)], 1.0)
+    (folder / "app.log").touch()
+    assert waker.event.wait(10)
+    assert waker.armed
+    assert waker.noticed
+
+
+def test_sixteen_batches_in_a_second_are_a_flow_until_none_came_for_two():
+    """Then the files are looked at often and nobody is woken; a clock that steps back ends it."""
+    flow = Flow()
+    for number in range(FLOW_BATCHES):
+        assert not flow.flows(number / 20)
+        flow.batch(number / 20)
+    assert flow.flows(1.0)
+    assert flow.flows(15 / 20 + 1.9)
+    assert not flow.flows(15 / 20 + 2.0)
+    assert not flow.flows(1.0)
+    slow = Flow()
+    for second in range(100):
+        slow.batch(float(second))
+    assert not slow.flows(99.0)
+    for number in range(FLOW_BATCHES):
+        slow.batch(100 + number / 100)
+    assert slow.flows(100.2)
+    assert not slow.flows(50.0)
+
+
+def test_looks_that_take_long_are_rare():
+    """A tenth of the time at most; one that a stopped host made long counts little."""
+    flow = Flow()
+    assert flow.settle_s == SETTLE_S
+    for _ in range(10):
+        flow.looked(0.03)
+    assert flow.settle_s == pytest.approx(0.3)
+    flow.looked(0.0)
+    flow.looked(5.0)
+    assert flow.settle_s < 0.03
+
+
+def test_what_watchdog_says_is_a_line_of_our_diagnostics(tmp_path, waker, capsys):
+    """Its library logs through the standard one, which would write bare text to stderr."""
+    waker.arm([str(tmp_path)], 0.0)
+    logging.getLogger("watchdog.observers.inotify").error("InotifyEmitter.queue_events() called when inactive")
+    said = capsys.readouterr()
+    assert "watchdog.said" in said.out
+    assert said.err == ""
 
 
 def test_the_number_of_watched_folders_is_bounded(tmp_path, waker):
