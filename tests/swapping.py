@@ -17,6 +17,10 @@ from renumbered import renumbered
 
 from foretail import bundle as bundles
 from foretail.activation import Shelf
+from foretail.lines import Batch, Source
+from foretail.status import ask
+from foretail.stream import Stream
+from foretail.telling import Options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -151,6 +155,30 @@ class Swapping:
         times = array("d")
         times.frombytes((self.folder / "trace").read_bytes())
         return list(times[: len(times) // 2]), list(times[len(times) // 2 :])
+
+    def status(self) -> dict[str, object]:
+        """What the agent says of its stream."""
+        return ask(str(self.socket))["streams"]["storage"]
+
+    def verdicts(self) -> list[tuple[int, float]]:
+        """Offset and score of all line verdicts so far, in order of offsets."""
+        with self.out.open("rb") as file:
+            rows = [json.loads(line) for line in file if b'"kind":"line"' in line]
+        return sorted((row["offset"], row["score"]) for row in rows)
+
+    def undisturbed(self) -> list[tuple[int, float]]:
+        """The same of the whole log under one bundle all the time."""
+        stream, offset, found = Stream(self.pair[0], Options("storage", emit="lines")), 0, []
+        lines = self.log.read_bytes().splitlines()
+        source = Source("0" * 24, "log", whole=True)
+        for first in range(0, len(lines), 1000):
+            part, offsets = lines[first : first + 1000], []
+            for line in part:
+                offsets.append(offset)
+                offset += len(line) + 1
+            rows = map(json.loads, stream.feed(Batch("storage", source, part, offsets, offset, time.time())))
+            found += [(row["offset"], row["score"]) for row in rows if row["kind"] == "line"]
+        return sorted(found)
 
     def gaps(self, moments: list[tuple[float, float]]) -> list[float]:
         """The longest time between the end of a batch and the beginning of the next one within each span."""

@@ -70,7 +70,8 @@ def trust(options: argparse.Namespace) -> int:
 def pull(options: argparse.Namespace) -> int:
     """`foretail bundle pull`: fetch, examine and activate what the channel offers."""
     if not options.url and not options.state and not _wanted(options.config):
-        print(f"{options.config} sets no update.url: there is nothing to pull from")
+        if not options.scheduled:
+            print(f"{options.config} sets no update.url: there is nothing to pull from")
         return 0
     place = _place(options)
     if not place.update.url:

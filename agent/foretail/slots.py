@@ -204,8 +204,9 @@ class Slots:
             ids: int16 `[V_old]`: the new model id of each old one; absent types are UNKNOWN.
             vocabulary: V of the new bundle.
         """
-        for name in ("recent", "events"):
-            self.columns[name] = _mapped(self.columns[name], ids)
+        used = int(self.columns["n"].max(initial=0))  # beyond it no unit has events: all is PAD, which stays
+        for name, width in (("recent", self.rules.window), ("events", min(used, self.rules.events_max))):
+            self.columns[name] = _mapped(self.columns[name], ids, width)
         for slot, counts in self.spill.items():
             moved = np.zeros(vocabulary, np.int64)
             np.add.at(moved, ids, counts)
@@ -246,11 +247,12 @@ class Slots:
         self.evicted_total += count
 
 
-def _mapped(column: NDArray[np.int16], ids: NDArray[np.int16]) -> NDArray[np.int16]:
-    """`ids[column]`, in parts that fit the processor's cache: half the time (a swap waits for it)."""
-    result = np.empty_like(column)
+def _mapped(column: NDArray[np.int16], ids: NDArray[np.int16], width: int) -> NDArray[np.int16]:
+    """The column with `ids` of its first entries, in parts that fit the processor's cache: a swap waits for it."""
+    result = np.zeros_like(column)
     for first in range(0, len(column), _ROWS):
-        np.take(ids, column[first : first + _ROWS], out=result[first : first + _ROWS], mode="clip")
+        rows = slice(first, first + _ROWS)
+        result[rows, :width] = np.take(ids, column[rows, :width], mode="clip")
     return result
 
 

@@ -1,4 +1,4 @@
-"""Attacks on a host that pulls signed bundles: each over HTTP from a real TUF repository, and what it said.
+"""Attacks on a host that pulls signed bundles, each over HTTP from a real TUF repository; and updates under load.
 
 `python tests/bench/bench_updates.py [--check]`; writes bench/updates.json. The same attacks are tests.
 """
@@ -8,25 +8,28 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import re
-import signal
-import subprocess
 import sys
 import tempfile
+import threading
 import time
-from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from attacks import ATTACKS, BUNDLE, Attack, Host, attacked, standing
-
-from foretail.activation import Shelf
+from attacks import ATTACKS, Attack, Host, attacked, standing
+from swapping import LINES, Swapping
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from measure import save, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PAUSE_MS = 50.0
+"""The loop may stand still for so long at the 99th percentile."""
 
 
 def tried(base: Path, folder: Path, attack: Attack) -> dict[str, object]:
@@ -45,66 +48,61 @@ def tried(base: Path, folder: Path, attack: Attack) -> dict[str, object]:
     return {"attack": attack.name, "refused": refused, "untouched": untouched, "s": round(seconds, 2), "said": sentence}
 
 
-def swapped(folder: Path, count: int, rate: int) -> dict[str, object]:
-    """A running agent under `rate` lines a second takes `count` bundles in turn: lines lost or repeated, pauses."""
-    host = Host(folder)
-    with contextlib.redirect_stdout(io.StringIO()):
-        host.begin()
-    shelf, pair = Shelf(host.shelf), [host.bundle(number) for number in (1, 2)]
-    lines = (BUNDLE.parent / "storage.log").read_bytes().splitlines(keepends=True)
-    log, out, err = folder / "storage.log", folder / "out.jsonl", folder / "err.log"
-    log.touch()
-    with err.open("wb") as file:
-        command = [sys.executable, "-m", "foretail", "run", "-c", str(host.config)]
-        agent = subprocess.Popen(command, stderr=file, stdout=subprocess.DEVNULL)
-    written, began, swaps = 0, time.monotonic(), 0
-    waited("agent.started", err, 1)
-    try:
-        while swaps < count:
-            with log.open("ab") as file:
-                for _ in range(rate // 10):
-                    file.write(lines[written % len(lines)])
-                    written += 1
-            time.sleep(0.1)
-            if err.read_bytes().count(b"agent.started") == swaps + 1 and time.monotonic() - began > 1 + swaps:
-                shelf.activate(pair[(swaps + 1) % 2])
-                agent.send_signal(signal.SIGHUP)
-                swaps += 1
-        waited("agent.started", err, count + 1)
-        end = time.monotonic() + 60
-        while len(ids := verdicts(out)) < written and time.monotonic() < end:
-            time.sleep(0.2)
-    finally:
-        agent.terminate()
-        agent.wait()
-    events = [json.loads(line) for line in err.read_bytes().splitlines()]
-    times = [(e["event"], datetime.fromisoformat(e["timestamp"]).timestamp()) for e in events if "timestamp" in e]
-    stops = [at for event, at in times if event == "agent.stopped"]
-    starts = [at for event, at in times if event == "agent.started"][1:]
-    pauses = sorted(start - stop for stop, start in zip(stops, starts, strict=False))
-    return {
-        "swaps": swaps,
-        "lines": written,
-        "lost": written - len(set(ids)),
-        "repeated": len(ids) - len(set(ids)),
-        "pause_s_median": round(pauses[len(pauses) // 2], 3) if pauses else None,
-        "pause_s_max": round(pauses[-1], 3) if pauses else None,
-    }
+def swapped(folder: Path, name: str, count: int, rate: int, *, emit: str, keys: int = 0) -> dict[str, object]:
+    """A running agent under `rate` lines a second takes `count` bundles in turn, each with other type numbers.
+
+    With `emit` "lines" every line's verdict is compared with a run without swaps; otherwise lines are counted. `keys`
+    sessions are open all the time.
+    """
+    stop, swaps, calm = threading.Event(), [], []
+    folder.mkdir()
+    with Swapping(folder, emit=emit) as agent:
+        if keys:
+            agent.feed(keyed(keys))
+            agent.wait(lambda: agent.status()["lines_total"] == agent.written)
+        pouring = threading.Thread(target=agent.pour, args=(rate, stop))
+        began = time.monotonic()
+        pouring.start()
+        time.sleep(1.0)
+        for number in range(count):
+            first = time.time()
+            calm.append((first - 0.5, first))
+            agent.swap()
+            agent.wait(lambda number=number: len(agent.taken()) > number)
+            swaps.append((first, time.time()))
+            time.sleep(0.6)
+        stop.set()
+        pouring.join()
+        seconds = time.monotonic() - began
+        poured = agent.written - keys
+        agent.wait(lambda: agent.status()["lines_total"] >= agent.written)
+        behind, status = time.monotonic() - began - seconds, agent.status()
+        agent.end()
+        pauses = sorted(event["pause_ms"] for event in agent.taken())
+        found: dict[str, object] = {"load": name, "lines/s": round(poured / seconds), "lines": poured, "swaps": count}
+        if emit == "lines":
+            ids, given, expected = agent.ids(), agent.verdicts(), agent.undisturbed()
+            found |= {"lost": agent.written - len(set(ids)), "repeated": len(ids) - len(set(ids))}
+            found |= {"other scores": sum(a != b for a, b in zip(given, expected, strict=False))}
+        else:
+            found |= {"lost": max(0, agent.written - status["lines_total"])}
+            found |= {"repeated": max(0, status["lines_total"] - agent.written), "other scores": None}
+        found |= {f"pause {q}": percentile(pauses, q) for q in (50, 99, 100)}
+        found |= {"gap 99": percentile(sorted(1000 * gap for gap in agent.gaps(swaps)), 99)}
+        found |= {"calm gap 99": percentile(sorted(1000 * gap for gap in agent.gaps(calm)), 99)}
+        return found | {"sessions": status["sessions_open"], "behind_s": round(behind, 1)}
 
 
-def verdicts(out: Path) -> list[str]:
-    """Ids of all line verdicts so far."""
-    rows = [json.loads(line) for line in out.read_bytes().split(b"\n")[:-1]] if out.exists() else []
-    return [row["id"] for row in rows if row["kind"] == "line"]
+def keyed(count: int) -> Iterator[bytes]:
+    """Lines of so many sessions, all at the time of the last line of the log."""
+    line = next(line for line in LINES if b"req-" in line)
+    line = max(LINES)[:24] + line[24:]
+    return (re.sub(rb"req-[0-9a-f]+", b"req-%012x" % (number * 7919 + 10**9), line) for number in range(count))
 
 
-def waited(event: str, err: Path, times: int) -> None:
-    """Until the agent has said it so often."""
-    end = time.monotonic() + 60
-    while err.read_bytes().count(event.encode()) < times:
-        if time.monotonic() > end:
-            sys.exit(f"the agent did not say {event} {times} times: {err.read_text()[-2000:]}")
-        time.sleep(0.05)
+def percentile(ordered: list[float], q: int) -> float:
+    """The smallest value with at least q of a hundred at or below it."""
+    return round(ordered[max(0, -(-len(ordered) * q // 100) - 1)], 1)
 
 
 def main() -> int:
@@ -112,7 +110,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="exit 1 unless all hold")
     parser.add_argument("--swaps", type=int, default=20, metavar="N", help="updates in a row under load (default 20)")
-    parser.add_argument("--rate", type=int, default=2000, metavar="R", help="lines a second meanwhile (default 2000)")
+    parser.add_argument(
+        "--rate", type=int, default=50_000, metavar="R", help="lines a second meanwhile (default 50000)"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -124,18 +124,27 @@ def main() -> int:
             began = time.monotonic()
             good = host.take("pull", "--url", web.url) == 0
             good_s = time.monotonic() - began
-        (folder / "swaps").mkdir()
-        swaps = swapped(folder / "swaps", options.swaps, options.rate) if options.swaps else {}
+        loads = [("counted", options.rate, "anomalies", 0), ("each line compared", options.rate // 10, "lines", 0)]
+        loads += [("100,000 open sessions", options.rate // 2, "anomalies", 100_000)]
+        count = options.swaps
+        swaps = [
+            swapped(folder / name[:4], name, count, rate, emit=emit, keys=keys)
+            for name, rate, emit, keys in loads
+            if count
+        ]
     words = {True: "yes", False: "NO"}
     head = ["attack", "refused", "bundle untouched", "s", "said"]
     cells = [[row["attack"], words[row["refused"]], words[row["untouched"]], row["s"], row["said"]] for row in rows]
     table(head, cells)
     held = sum(bool(row["refused"] and row["untouched"]) for row in rows)
     print(f"\n{held} of {len(rows)} attacks refused, the bundle untouched; an honest pull takes {good_s:.2f} s")
-    print(", ".join(f"{name} {value}" for name, value in swaps.items()))
+    if swaps:
+        print(f"\n{count} updates in a row under load; milliseconds\n")
+        table([*swaps[0]], [["-" if value is None else value for value in row.values()] for row in swaps])
     save("updates", {"attacks": rows, "held": held, "honest_pull": good, "honest_pull_s": good_s, "swaps": swaps})
-    whole = not (swaps.get("lost") or swaps.get("repeated"))
-    return int(options.check and not (good and whole and held == len(rows)))
+    whole = not any(row["lost"] or row["repeated"] or row["other scores"] for row in swaps)
+    quick = all(row["pause 99"] <= PAUSE_MS for row in swaps)
+    return int(options.check and not (good and whole and quick and held == len(rows)))
 
 
 if __name__ == "__main__":
