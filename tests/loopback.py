@@ -36,9 +36,14 @@ class Bell:
 
 
 class Server:
-    """Each connection runs the next script in a thread; the last script serves all further ones."""
+    """Each connection runs the next script in a thread; the last script serves all further ones.
 
-    def __init__(self, *scripts: Script, path: str | None = None, tls: ssl.SSLContext | None = None) -> None:
+    `deaf`: connections are refused until `hear`.
+    """
+
+    def __init__(
+        self, *scripts: Script, path: str | None = None, tls: ssl.SSLContext | None = None, deaf: bool = False
+    ) -> None:
         self.bell = Bell()
         self.received: list[Any] = []
         self.connections = 0
@@ -47,11 +52,17 @@ class Server:
         self._tls = tls
         self._listening = socket.socket(socket.AF_UNIX if path else socket.AF_INET)
         self._listening.bind(path or ("127.0.0.1", 0))
-        self._listening.listen()
         self.address = f"unix:{path}" if path else f"127.0.0.1:{self._listening.getsockname()[1]}"
         self._plugs: list[socket.socket] = []
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
-        self._threads[0].start()
+        self._threads: list[threading.Thread] = []
+        if not deaf:
+            self.hear()
+
+    def hear(self) -> None:
+        """Take connections from now on."""
+        self._listening.listen()
+        self._threads.append(threading.Thread(target=self._accept, daemon=True))
+        self._threads[-1].start()
 
     def got(self, item: Any) -> None:
         """Keep what a script received."""

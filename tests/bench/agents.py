@@ -42,12 +42,12 @@ class Agent:
         assert self.process is not None
         return self.process.pid
 
-    def start(self, environment: dict[str, str] | None = None) -> None:
-        """Start it; returns at once."""
+    def start(self, *before: str) -> None:
+        """Start it and return at once; `before` are words of a command that starts commands."""
         self._said = self._err.stat().st_size if self._err.exists() else 0
-        command = [sys.executable, "-m", "foretail", "run", "-c", str(self._config)]
+        command = [*before, sys.executable, "-m", "foretail", "run", "-c", str(self._config)]
         with self._err.open("ab") as err:
-            self.process = subprocess.Popen(command, stderr=err, stdout=err, env={**os.environ, **(environment or {})})
+            self.process = subprocess.Popen(command, stderr=err, stdout=err)
 
     def up(self) -> bool:
         """Whether this process has said that it runs."""
@@ -96,7 +96,11 @@ class Agent:
 
     def lines(self) -> int:
         """Lines of all streams that were read since the state began."""
-        return sum(stream["lines_total"] for stream in self.status().get("streams", {}).values())
+        return int(self.status_of("lines_total"))
+
+    def status_of(self, figure: str) -> float:
+        """A figure, summed over the streams."""
+        return sum(stream[figure] for stream in self.status().get("streams", {}).values())
 
     def settled(self, lines: int) -> bool:
         """Whether so many lines were read and all is acknowledged."""
@@ -113,10 +117,10 @@ class Agent:
         pages = int(Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
-    def written_bytes(self) -> int:
-        """Bytes that its write() calls took, of whatever file."""
+    def written_bytes(self, kind: str = "wchar") -> int:
+        """Bytes that its write() calls took, of whatever file; `write_bytes`: that it made the disk write."""
         rows = dict(line.split(": ") for line in Path(f"/proc/{self.pid}/io").read_text(encoding="ascii").splitlines())
-        return int(rows["wchar"])
+        return int(rows[kind])
 
 
 def stream(name: str, include: str, bundle: Path | str, *, emit: str, start: str = "head", more: str = "") -> str:

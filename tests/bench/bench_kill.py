@@ -41,7 +41,7 @@ OWN = re.compile(rb'"(?:id|source)":"[^"]*",|"offset":\d+,')
 ROTATE_S = 1.5, 4.0
 START_SHARE = 0.15
 """So many of the kills hit the start-up; the others come up to LIFE_S after it."""
-LIFE_S = 3.0
+LIFE_S = 2.0
 SETTLED_LINES = 1000
 """Sessions whose last line is among so many last ones may not have ended."""
 
