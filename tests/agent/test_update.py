@@ -208,6 +208,25 @@ def test_killed_at_any_step_of_an_activation_old_or_new_is_whole(site, step):
     )
 
 
+@pytest.mark.parametrize("step", ["standing", "current"])
+def test_killed_at_any_step_of_a_rollback_old_or_new_is_whole(site, step):
+    """SIGKILL after each step: what was current is barred before the link moves, never the other way round."""
+    host, _ = site
+    bundle = host.bundle(2)
+    Shelf(host.shelf).activate(bundle)
+    code = (
+        "import os, sys; from pathlib import Path; from foretail.activation import Shelf\n"
+        "stop = lambda step: step == sys.argv[2] and os.kill(os.getpid(), 9)\n"
+        "Shelf(Path(sys.argv[1]), stop).rollback()"
+    )
+    command = [sys.executable, "-c", code, str(host.shelf), step]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    entry, digest = standing(host)
+    assert entry.startswith("1-" if step == "current" else "2-")
+    assert digest == (bundles.read(attacks.BUNDLE).digest if step == "current" else bundle.digest)
+    assert Shelf(host.shelf).standing.barred == (bundle.digest[:12],)
+
+
 def test_a_damaged_current_bundle_is_fetched_again(site):
     """The same version in another folder: nothing is written into a folder that is in use."""
     host, web = site
