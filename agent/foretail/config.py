@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from foretail.complaint import sentence
 from foretail.errors import ConfigError
+from foretail.multiline import check_start
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Text = Annotated[str, Meta(min_length=1)]
@@ -354,8 +355,7 @@ def _check(config: Config, name: str) -> None:
             raise ConfigError(f"{name}: two streams are named {stream.name!r}; give each its own name.")
         if not stream.include and stream.name not in fed:
             raise ConfigError(f"{name}: stream {stream.name!r} has no include and no [[source]]; add one of them.")
-        if (stream.multiline == "start") != bool(stream.multiline_start):
-            raise ConfigError(f'{name}: stream {stream.name!r} needs multiline = "start" and multiline_start together.')
+        check_start(stream.multiline, stream.multiline_start, f"{name}: stream {stream.name!r}")
     for source in config.source:
         _check_source(source, streams, name)
     for sink in config.sink:

@@ -13,6 +13,7 @@ import msgspec
 
 from foretail.errors import ConfigError
 from foretail.lines import Lines
+from foretail.lint import check_pattern
 
 Preset = Literal["java", "python", "go", "start"]
 _LOOKED_AT = 512  # bytes of a line that decide, so that a long line costs no more than a short one
@@ -158,6 +159,21 @@ class Joiner:
             if rule.pattern.match(part):
                 return rule.state
         return None
+
+
+def check_start(preset: str, start: str, where: str) -> None:
+    """Refuse a start pattern that is none, could stall the host, or is given without its preset.
+
+    ConfigError in one sentence that begins with `where`.
+    """
+    if (preset == "start") != bool(start):
+        raise ConfigError(f'{where} needs multiline = "start" and multiline_start together.')
+    if start:
+        try:
+            check_pattern(start, "multiline_start")
+            re.compile(start.encode())
+        except (ConfigError, re.error) as error:
+            raise ConfigError(f"{where}: {error}") from error
 
 
 def _by_state(rules: tuple[_Rule, ...]) -> dict[str, list[_Rule]]:

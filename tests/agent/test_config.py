@@ -59,6 +59,10 @@ def test_one_stream_is_a_whole_configuration():
         ("[[stream]]\nname = 'b'", ["`bundle` is missing"]),
         ("[[stream]]\nname = 'b'\nbundle = 'x'", ["stream 'b' has no include and no [[source]]"]),
         ("[[stream]]\nname = 'b'\nbundle = 'x'\ninclude = ['y']\nmultiline = 'start'", ["multiline_start together"]),
+        (
+            "[[stream]]\nname = 'b'\nbundle = 'x'\ninclude = ['y']\nmultiline = 'start'\nmultiline_start = '(a+)+b'",
+            ["stream 'b'", "multiline_start ((a+)+b) is refused", "a repeat holds a repeat"],
+        ),
         ("x = ", ["not valid TOML"]),
     ],
 )
