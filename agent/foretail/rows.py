@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import numpy as np
 
-from foretail import delimited
+from foretail import delimited, evidence
 from foretail.deviations import VIEWS
 from foretail.errors import ConfigError
 from foretail.series import Detector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from foretail.bundle import Bundle
     from foretail.delimited import Dialect, Sheet
+    from foretail.evidence import Weighed
     from foretail.schema import SeriesInfo
     from foretail.series import Scored
 
@@ -121,21 +122,38 @@ def change(info: SeriesInfo, values: NDArray[np.float64], scored: Scored, row: i
         scored: the same rows, judged.
         row: which of them.
     """
-    order = np.argsort(-scored.shares[row], kind="stable")[:MOVED_MAX]
+    return _change(info.columns, values[row], scored, row, VIEWS)
+
+
+def moved(columns: Sequence[str], values: NDArray[np.float64], weighed: Weighed, row: int) -> Change:
+    """What moved in an interval: `values` float64 `[F]` as seen, `weighed` what was made of it in its row."""
+    return _change(columns, values, weighed, row, evidence.VIEWS)
+
+
+def silence(feature: str, seen: float, limit: float) -> Change:
+    """A log that wrote nothing for `seen` seconds, where `limit` is the longest that is normal."""
+    what = Moved(feature, short(seen), 0.0, 0.0, short(limit), 1.0)
+    return Change((what,), {}, f"no line for {plain(round(seen))} s, expected one within {plain(round(limit))} s")
+
+
+def _change(
+    columns: Sequence[str], values: NDArray[np.float64], judged: Scored | Weighed, row: int, views: Sequence[str]
+) -> Change:
+    order = np.argsort(-judged.shares[row], kind="stable")[:MOVED_MAX]
     moved = tuple(
         Moved(
-            info.columns[at],
-            short(float(values[row, at])) if math.isfinite(values[row, at]) else None,
-            short(float(scored.expected[row, at])),
-            short(float(scored.low[row, at])),
-            short(float(scored.high[row, at])),
-            short(float(scored.shares[row, at])),
+            columns[at],
+            short(float(values[at])) if math.isfinite(values[at]) else None,
+            short(float(judged.expected[row, at])),
+            short(float(judged.low[row, at])),
+            short(float(judged.high[row, at])),
+            short(float(judged.shares[row, at])),
         )
         for at in order.tolist()
-        if scored.shares[row, at] >= SHARE_MIN
+        if judged.shares[row, at] >= SHARE_MIN
     )
-    views = {name: short(float(bits)) for name, bits in zip(VIEWS, scored.bits[row], strict=False) if bits >= 1}
-    return Change(moved, dict(sorted(views.items(), key=lambda item: -item[1])), summary(moved))
+    spoke = {name: short(float(bits)) for name, bits in zip(views, judged.bits[row], strict=False) if bits >= 1}
+    return Change(moved, dict(sorted(spoke.items(), key=lambda item: -item[1])), summary(moved))
 
 
 def summary(moved: tuple[Moved, ...]) -> str:

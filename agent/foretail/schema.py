@@ -177,7 +177,6 @@ class SeriesInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         smooth, follow, hold, memory: rows of the running mean, of the baseline that follows, of an incident whose
             further rows are capped, and of the history that surprise is measured against.
         timestamp: name of the column of the stamps, if any.
-        add: bits of the views add against the training data; otherwise the strongest view counts.
         calibration: of its own budget.
     """
 
@@ -197,7 +196,6 @@ class SeriesInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hold: int = 200
     memory: int = 6400
     timestamp: str | None = None
-    add: bool = True
 
 
 class Reading(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -14,8 +14,7 @@ and each distance is worth -log2 P(a normal row lies as far) bits, twice over:
     fresh  against the last `memory` rows, whatever they were: says when something new begins
 
 P has a Pareto tail (peaks over a threshold: Siffer et al., "Anomaly Detection in Streams with Extreme Value Theory",
-KDD 2017). Bits of the views add; of the many features of a log, where a fault touches one, the strongest view of
-the row itself counts as state. x is the larger of fresh, on a row stranger than all of the last `hold` rows, and of
+KDD 2017). Bits of the views add. x is the larger of fresh, on a row stranger than all of the last `hold` rows, and of
 state, capped just above the threshold: rows of a lasting incident stay anomalous and say no more than that, rows that
 begin one stand out.
 """
@@ -55,8 +54,6 @@ if TYPE_CHECKING:
 
     from foretail.schema import SeriesInfo
 
-PRESENT = [0, 2, 4]
-"""Views of the row itself, without those before it: model, level, mix."""
 HELD, CAP = 1.09, 1.1
 """State alone lifts x to HELD thresholds at most; what is fresh to CAP at least."""
 SLACK = 0.1
@@ -343,8 +340,8 @@ class Core:
         )
 
     def state(self, bits: NDArray[np.float64]) -> Any:
-        """What the views' bits `[..., V]` come to: their sum, or the strongest of PRESENT (see `SeriesInfo.add`)."""
-        return bits.sum(axis=-1) if self._info.add else bits[..., PRESENT].max(axis=-1)
+        """What the views' bits `[..., V]` come to: their sum."""
+        return bits.sum(axis=-1)
 
     def bits(self, distance: NDArray[np.float64]) -> tuple[list[float], float]:
         """State bits of each view and fresh bits of one row's log distances `[V]`, which then join the history."""

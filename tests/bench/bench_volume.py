@@ -30,7 +30,8 @@ from foretail.patterns import Matcher
 from foretail.schema import FIRST, UNKNOWN, KeyRule
 from foretail.series import Detector
 from foretail.tables import table
-from foretail.volume import Counter
+from foretail.tally import Counter
+from foretail.volume import Gauge
 from foretail_trainer import reckoning, volume
 from foretail_trainer.forecast import MODELS
 from foretail_trainer.mine import mine
@@ -132,7 +133,7 @@ class Trained:
         """Interval rows, starts and verdicts."""
         closed = Counter(self.info, self.counted, self.vocabulary).add(lines)
         rows, starts = np.array([c.row for c in closed]), np.array([c.start for c in closed])
-        return rows, starts, Detector(self.info.series, self.fitted.files, "volume").score(rows, starts)
+        return rows, starts, Gauge(self.info, self.fitted.files).weigh(closed)
 
 
 def bench_log(name: str, lines: list[bytes], key: str | None, seed: int, trials: int) -> dict:
@@ -140,8 +141,7 @@ def bench_log(name: str, lines: list[bytes], key: str | None, seed: int, trials:
     patterns, train, test = typed(lines, key, 0.5)
     trained = Trained(patterns, train, ALPHA, seed)
     rows, starts, clean = trained.judge(test)
-    odd = clean.anomalous
-    incidents = int((odd & ~np.concatenate([[False], odd[:-1]])).sum())
+    incidents = int(clean.new.sum())
     low, high = volume.promised(ALPHA, len(starts))
     step, rng = trained.step, np.random.default_rng(seed)
     pairs = np.argwhere(np.minimum(rows[:-6, : len(trained.counted)], rows[1:-5, : len(trained.counted)]) >= 20)
@@ -170,7 +170,6 @@ def bench_auth(seed: int) -> dict:
     hours, sizes = np.unique(test.times[refused[len(lines) - len(test.ids) :]] // 3600, return_counts=True)
     begins = hours[sizes >= 30] * 3600
     hits = [found.anomalous[(starts > b - trained.step) & (starts < b + 3600)].any() for b in begins]
-    odd = found.anomalous
     out = {
         "log": "auth.log",
         "seed": seed,
@@ -179,7 +178,7 @@ def bench_auth(seed: int) -> dict:
         "bursts": len(begins),
         "found": int(sum(hits)),
         "sizes": sizes[sizes >= 30].tolist(),
-        "incidents": int((odd & ~np.concatenate([[False], odd[:-1]])).sum()),
+        "incidents": int(found.new.sum()),
         "high": volume.promised(ALPHA, len(starts))[1],
     }
     print(out, file=sys.stderr, flush=True)

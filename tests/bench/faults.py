@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foretail.volume import Lines
+from foretail.tally import Lines
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 
 from foretail import arrays
 from foretail.deviations import (
@@ -121,7 +122,7 @@ def fit(
     if not 0 < options.alpha < 1:
         raise ConfigError(f"the rate of false alerts is {options.alpha}: give a number between 0 and 1")
     tell = progress or (lambda _: None)
-    info = _info(rows, times, tuple(columns), tuple(logged) or (False,) * f, timestamp, options)
+    info = described(rows, times, tuple(columns), tuple(logged) or (False,) * f, timestamp, options)
     shape = forecast.Shape(
         options.model, info.window, info.inputs, f, options.units, options.latent or max(2, min(12, f // 2 + 1))
     )
@@ -137,7 +138,7 @@ def fit(
     fitted = forecast.fit(shape, windows, history, options.plan, seed=options.seed)
     files = forecast.files(fitted, name)
     agreement = _gate(info, stats, normal, z, windows, fitted, files, name)
-    files[f"{name}.golden.npy"] = _golden(fitted, files, name)
+    files[f"{name}.golden.npy"] = golden(fitted, files, name)
     files[f"{name}.stats.npy"] = arrays.written(np.vstack([stats.centre, stats.scale, stats.views, stats.excess]))
     if stats.mix is not None:
         files[f"{name}.mix.npy"] = arrays.written(stats.mix)
@@ -150,7 +151,7 @@ def uncalibrated(unit: Literal["row", "interval"]) -> Calibration:
     return Calibration(0.0, unit, math.inf, False, 0, 0.0, Tail((), (), 1.0))
 
 
-def _info(
+def described(
     rows: NDArray[np.float64],
     times: NDArray[np.float64],
     columns: tuple[str, ...],
@@ -158,6 +159,7 @@ def _info(
     timestamp: str | None,
     options: Options,
 ) -> SeriesInfo:
+    """The section of the manifest that the data decide, as yet without a calibration; arguments as of `fit`."""
     n, f = rows.shape
     known = bool(np.isfinite(times).all())
     span = float(times[-1] - times[0]) if known else 0.0
@@ -183,7 +185,6 @@ def _info(
             options.alpha, options.unit, math.inf, False, n, 86_400 / step if step else 0.0, Tail((), (), 1.0)
         ),
         timestamp=timestamp,
-        add=options.unit == "row",
     )
 
 
@@ -262,7 +263,7 @@ def _calibrate(
     views = np.sqrt(np.nanmean(raw**2, axis=0))
     views, excess = np.maximum(views, SCALE_MIN), np.zeros_like(views)
     for view in range(stats.count):
-        if not info.add or VIEWS[view] == "mix":
+        if VIEWS[view] == "mix":
             views[view], excess[view] = _tails(np.abs(raw[:, view]))
     stats = Stats(np.vstack([stats.centre, stats.scale, views, excess]), stats.mix)
     flags = np.array(info.logged)
@@ -271,7 +272,7 @@ def _calibrate(
     blocks = np.array_split(np.arange(n), BLOCKS)
     # No model has seen the row it judges; where it ranks among all distances is what a tail made of them says.
     state, fresh = _judge(Core(info, stats, normal), distance)
-    limit_state, far = _threshold(state, blocks if info.add else blocks[:0], options.alpha)
+    limit_state, far = _threshold(state, blocks, options.alpha)
     limit_fresh = fresh_limit(options.alpha, stats.count)
     ratio = np.maximum(state / limit_state, fresh / limit_fresh)
     calibration = Calibration(
@@ -283,9 +284,9 @@ def _calibrate(
         units_per_day=info.calibration.units_per_day,
         tail=tail(ratio * limit_state),
         weights={"state": limit_state, "fresh": limit_fresh},
-        drift=_drift(ratio, blocks),
+        drift=drift(ratio, blocks),
     )
-    info = SeriesInfo(**{name: getattr(info, name) for name in info.__struct_fields__} | {"calibration": calibration})
+    info = replace(info, calibration=calibration)
     notes = []
     if calibration.extrapolated:
         notes.append(
@@ -355,7 +356,7 @@ def tail(values: NDArray[np.float64], levels: int = 64) -> Tail:
     )
 
 
-def _drift(ratio: NDArray[np.float64], blocks: Sequence[NDArray[np.intp]]) -> float:
+def drift(ratio: NDArray[np.float64], blocks: Sequence[NDArray[np.intp]]) -> float:
     """Largest ratio of high scores between time blocks."""
     high = ratio >= np.quantile(ratio, 0.95)
     shares = [float(high[block].mean()) for block in blocks]
@@ -386,7 +387,7 @@ def _gate(
     return same
 
 
-def _golden(fitted: Fitted, files: dict[str, bytes], name: str) -> bytes:
+def golden(fitted: Fitted, files: dict[str, bytes], name: str) -> bytes:
     """Synthetic windows and what the int8 model makes of them: float32 `[8, F + C * inputs]`."""
     shape = fitted.shape
     windows = np.random.default_rng(8).normal(size=(8, shape.window, shape.inputs)).astype(np.float32)

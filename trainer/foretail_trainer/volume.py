@@ -9,8 +9,9 @@ import numpy as np
 
 from foretail.errors import ConfigError
 from foretail.schema import FIRST, UNKNOWN, SeriesInfo, VolumeInfo
-from foretail.volume import Counter, Lines, features
-from foretail_trainer import reckoning
+from foretail.tally import Counter, Lines
+from foretail.volume import features
+from foretail_trainer import reckoning, weighing
 from foretail_trainer.reckoning import Options
 
 if TYPE_CHECKING:
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from foretail.evidence import Weighed
     from foretail.schema import Pattern, Reading
-    from foretail.series import Scored
 
-STEPS_S = (60.0, 120.0, 300.0, 600.0)
+STEPS_S = (60.0, 120.0, 180.0, 300.0, 600.0)
 """To choose from: the shortest that holds LINES_MIN lines in the median, as long as ROWS_MIN intervals remain.
 
 No longer ones: in a quiet log a burst of a minute stands out in ten minutes, not in two hours (auth.log)."""
@@ -38,7 +39,7 @@ class FittedVolume(NamedTuple):
 
     Attributes:
         files: for the bundle; `info`: for `Manifest.volume`.
-        times, values: the training intervals, float64 `[n]`, `[n, F]`; `scored`: how calibration judged them.
+        times, values: the training intervals, float64 `[n]`, `[n, F]`; `weighed`: how calibration judged them.
         notes: for the user; `agreement`: of int8 with float.
     """
 
@@ -46,7 +47,7 @@ class FittedVolume(NamedTuple):
     info: VolumeInfo
     times: NDArray[np.float64]
     values: NDArray[np.float64]
-    scored: Scored
+    weighed: Weighed
     notes: tuple[str, ...]
     agreement: float
 
@@ -76,7 +77,7 @@ def fit_volume(
     known = [host for host in hosts if len(host.ids) and np.isfinite(host.times).all()]
     if not known:
         raise ConfigError("the volume detector needs a log whose lines carry times; check --format or leave it out")
-    step = options.interval_s or interval(known)
+    step = options.interval_s or interval(known, options.alpha)
     counts = np.bincount(np.concatenate([host.ids for host in known]), minlength=vocabulary)
     counted = informative(counts, known, step)
     draft = VolumeInfo(
@@ -86,36 +87,51 @@ def fit_volume(
         keys=any((host.which >= 0).any() and len(host.keys) > 1 for host in known),
     )
     names = features(draft, patterns)
-    values, times = [], []
-    for host in known:
-        counter = Counter(draft, counted, vocabulary)
-        closed = counter.add(host)
-        values += [interval_.row for interval_ in closed]
-        times += [interval_.start for interval_ in closed]
-    if len(values) < reckoning.ROWS_MIN:
+    closed = [interval_ for host in known for interval_ in Counter(draft, counted, vocabulary).add(host)]
+    if len(closed) < reckoning.ROWS_MIN:
         raise ConfigError(
-            f"the log spans {len(values)} whole intervals of {step:g} s, too few for the volume detector "
-            f"({reckoning.ROWS_MIN} are needed): give a longer log or a shorter --interval"
+            f"the log spans {len(closed)} whole intervals of {step:g} s, too few for the volume detector "
+            f"({reckoning.ROWS_MIN} are needed): give a longer log"
         )
-    rows, when = np.array(values), np.array(times)
-    fitted = reckoning.fit(
-        rows, when, names, "volume", options._replace(interval_s=step), logged=(True,) * len(names), progress=progress
+    normal = weighing.Intervals(
+        rows=np.array([one.row for one in closed]),
+        times=np.array([one.start for one in closed]),
+        silence=np.array([one.silence for one in closed]),
+        counts=len(names) - 2 * len(readings),
     )
+    options = options._replace(interval_s=step, alpha=max(options.alpha, 1 / (len(closed) + 1)))
+    fitted = weighing.fit(normal, names, options, progress)
     info = VolumeInfo(fitted.info, draft.types, draft.readings, draft.keys)
-    return FittedVolume(fitted.files, info, when, rows, fitted.scored, fitted.notes, fitted.agreement)
+    return FittedVolume(fitted.files, info, normal.times, normal.rows, fitted.weighed, fitted.notes, fitted.agreement)
 
 
-def interval(hosts: Sequence[Lines]) -> float:
-    """Seconds of an interval: long enough to hold lines, short enough that many remain."""
-    chosen = STEPS_S[0]
+def interval(hosts: Sequence[Lines], alpha: float = ALPHA) -> float:
+    """Seconds of an interval: long enough to hold lines, short enough that many remain.
+
+    A longer one is taken where two would be over before a silence is longer than normal ones, if any helps.
+    """
+    fitting, shortest = 0.0, STEPS_S[0]
     for step in STEPS_S:
         held = [np.bincount((host.times // step - host.times[0] // step).astype(np.int64)) for host in hosts]
         if sum(map(len, held)) < ROWS_MIN:
             break
-        chosen = step
-        if float(np.median(np.concatenate(held))) >= LINES_MIN:
-            break
-    return chosen
+        shortest = step
+        if float(np.median(np.concatenate(held))) < LINES_MIN:
+            continue
+        fitting = fitting or step
+        silence = np.concatenate([_silences(host.times, step) for host in hosts])
+        rate = max(alpha, 1 / (len(silence) + 1)) * weighing.SILENCE_SHARE
+        if weighing.silence_limit(silence, rate, step) <= 2 * step:
+            return step
+    return fitting or shortest
+
+
+def _silences(times: NDArray[np.float64], step: float) -> NDArray[np.float64]:
+    """The longest time without a line that ended in each interval, seconds."""
+    bins = (times // step - times[0] // step).astype(np.int64)
+    longest = np.zeros(int(bins[-1]) + 1)
+    np.maximum.at(longest, bins[1:], np.diff(times))
+    return longest
 
 
 def informative(counts: NDArray[np.int64], hosts: Sequence[Lines], step: float) -> NDArray[np.intp]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from foretail.columns import Columns
 from foretail.schema import Calibration, Reading, SeriesInfo, Tail, VolumeInfo
-from foretail.volume import GAP, Counter, Lines, Readings, of_columns, parse
+from foretail.tally import GAP, Counter, Lines, Readings, of_columns, parse
 
 VOCABULARY = 6
 

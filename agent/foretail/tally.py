@@ -1,0 +1,275 @@
+"""Pure: typed lines -> what each interval of a log holds, in event time (DESIGN §4).
+
+An interval closes when event time passes its end; intervals without a line count as empty, for silence is a fault too;
+after a hole of more than GAP intervals, or when the clock jumps as far, counting starts anew. The interval in which an
+origin is first seen does not count: it may be cut.
+"""
+
+from __future__ import annotations
+
+import math
+import os.path
+import zlib
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from foretail.identity import family
+from foretail.schema import UNKNOWN
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from foretail.columns import Columns
+    from foretail.patterns import Typed
+    from foretail.schema import Pattern, Reading, VolumeInfo
+
+GAP = 60
+"""Intervals of silence that are judged one by one; after more the origin is gone or the clock jumped."""
+VALUES_MAX = 4096
+"""Values of one reading that an interval keeps."""
+KEYS_MAX = 200_000
+
+
+class Readings(msgspec.Struct, frozen=True, array_like=True):
+    """Numbers captured in a batch, as the journal holds them: bytes of int32 row, int16 reading, float32 value."""
+
+    row: bytes = b""
+    which: bytes = b""
+    value: bytes = b""
+
+
+def readings_of(
+    wanted: Sequence[Reading], patterns: Sequence[Pattern], typed: Typed, lines: Sequence[bytes]
+) -> Readings:
+    """The chosen numeric parameters of a typed batch.
+
+    Args:
+        wanted: of the bundle.
+        patterns: of the bundle, by rank.
+        typed: what the matcher gave; its spans refer to `lines`.
+        lines: the batch.
+    """
+    if not wanted:
+        return Readings()
+    places = {pattern.type_id: number for number, pattern in enumerate(patterns)}
+    at, which, value = [], [], []
+    for number, reading in enumerate(wanted):
+        index = places.get(reading.type_id)
+        if index is None:
+            continue
+        for row in np.flatnonzero(typed.index == index).tolist():
+            spans = typed.spans[row]
+            if reading.capture >= len(spans):
+                continue
+            start, end = spans[reading.capture]
+            found = parse(lines[row][start:end])
+            if found is not None:
+                at.append(row)
+                which.append(number)
+                value.append(found)
+    return Readings(
+        np.array(at, np.int32).tobytes(), np.array(which, np.int16).tobytes(), np.array(value, np.float32).tobytes()
+    )
+
+
+def parse(text: bytes) -> float | None:
+    """The finite number in a capture, else None."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+class Lines(msgspec.Struct, frozen=True):
+    """A typed batch of one origin, columns of length n, in order of event time.
+
+    Attributes:
+        ids: int32 model ids; `times` float64, never falling; `lengths` int64 bytes; `errors` bool.
+        which: int32 index into `keys`, -1 = none.
+        readings: as extracted.
+    """
+
+    ids: Any
+    times: Any
+    lengths: Any
+    errors: Any
+    which: Any
+    keys: list[bytes]
+    readings: Readings = Readings()
+
+
+def of_columns(columns: Columns, readings: Readings | None = None) -> tuple[str, Lines]:
+    """A journalled batch as the counter takes it: its origin (the file's path over rotations) and its lines."""
+    folder, name = os.path.split(columns.path)
+    offsets = np.frombuffer(columns.offsets, np.int64)
+    end = (int(offsets[0]) if len(offsets) else 0) + columns.size
+    times = np.repeat(np.frombuffer(columns.times), np.frombuffer(columns.runs, np.int32))
+    return os.path.join(folder, family(name)), Lines(  # noqa: PTH118 (a text for ids, no file)
+        ids=np.frombuffer(columns.ids, np.int16).astype(np.int32),
+        times=times,
+        lengths=np.maximum(np.diff(offsets, append=end), 0),
+        errors=np.unpackbits(np.frombuffer(columns.errors, np.uint8), count=len(offsets)).astype(np.bool_),
+        which=np.frombuffer(columns.which, np.int32),
+        keys=columns.keys,
+        readings=readings or Readings(),
+    )
+
+
+class Interval:
+    """What one interval holds so far; `silence`: the longest time without a line that ended in it, seconds."""
+
+    def __init__(self, info: VolumeInfo, vocabulary: int) -> None:
+        self._info = info
+        self.counts = np.zeros(vocabulary, np.int64)
+        self.bytes = self.errors = 0
+        self.silence = 0.0
+        self.keys: set[int] = set()
+        self.values: list[list[float]] = [[] for _ in info.readings]
+
+    @property
+    def lines(self) -> int:
+        """All lines, typed or not."""
+        return int(self.counts.sum())
+
+    def take(self, lines: Lines, part: slice, last: float | None) -> None:
+        """Add a part of a batch; `last`: when the line before it came."""
+        self.counts += np.bincount(lines.ids[part], minlength=len(self.counts))
+        self.bytes += int(lines.lengths[part].sum())
+        self.errors += int(lines.errors[part].sum())
+        times = lines.times[part]
+        self.silence = max(self.silence, float(np.diff(times, prepend=times[0] if last is None else last).max()))
+        if self._info.keys and len(self.keys) < KEYS_MAX:
+            held = np.unique(lines.which[part])
+            self.keys.update(zlib.crc32(lines.keys[number]) for number in held[held >= 0].tolist())
+        if lines.readings.row:
+            at = np.frombuffer(lines.readings.row, np.int32)
+            inside = np.flatnonzero((at >= part.start) & (at < part.stop))
+            which = np.frombuffer(lines.readings.which, np.int16)[inside]
+            value = np.frombuffer(lines.readings.value, np.float32)[inside]
+            for number, found in zip(which.tolist(), value.tolist(), strict=True):
+                if len(self.values[number]) < VALUES_MAX:
+                    self.values[number].append(found)
+
+    def row(self, counted: NDArray[np.intp]) -> NDArray[np.float64]:
+        """The features: float64 `[F]`, NaN for a reading that did not come."""
+        each = self.counts[counted].astype(np.float64)
+        unknown = float(self.counts[UNKNOWN])
+        total = float(self.counts.sum())
+        out = [*each.tolist(), total - unknown - each.sum(), unknown, total, float(self.bytes), float(self.errors)]
+        if self._info.keys:
+            out.append(float(len(self.keys)))
+        for values in self.values:
+            out += [float(np.mean(values)), float(np.quantile(values, 0.95))] if values else [math.nan, math.nan]
+        return np.array(out)
+
+    def snapshot(self) -> Any:
+        """Plain values."""
+        used = np.flatnonzero(self.counts)
+        counts = [used.tolist(), self.counts[used].tolist()]
+        return [*counts, self.bytes, self.errors, self.silence, sorted(self.keys), self.values]
+
+    def restore(self, state: Any) -> None:
+        """Take what `snapshot` gave."""
+        used, counts, self.bytes, self.errors, self.silence, keys, self.values = state
+        self.counts[used] = counts
+        self.keys = set(keys)
+
+
+class Closed(msgspec.Struct, frozen=True):
+    """An interval that closed.
+
+    Attributes:
+        start: epoch seconds.
+        row: float64 `[F]`, its features.
+        lines: that it holds.
+        silence: seconds: the longest time without a line that ended in it, or that lasts at its end.
+        fresh: nothing before it counts.
+    """
+
+    start: float
+    row: Any
+    lines: int
+    silence: float
+    fresh: bool
+
+
+class Counter:
+    """Lines of one origin into intervals.
+
+    Args:
+        info: what is counted.
+        counted: model ids of `info.types`.
+        vocabulary: ids are below this.
+    """
+
+    def __init__(self, info: VolumeInfo, counted: NDArray[np.intp], vocabulary: int) -> None:
+        self._info, self._counted, self._vocabulary = info, counted, vocabulary
+        self._step = info.series.interval_s
+        self._bin: int | None = None
+        self._whole = False
+        self._begun = False
+        self._quiet = 0  # intervals without a line that closed since the last one with a line
+        self._last: float | None = None
+        self._now = Interval(info, vocabulary)
+
+    def add(self, lines: Lines) -> list[Closed]:
+        """Count a batch; the intervals that it closes, in order."""
+        bins = np.floor(lines.times / self._step).astype(np.int64)
+        starts = [*np.flatnonzero(np.diff(bins, prepend=bins[0] - 1)).tolist(), len(bins)] if len(bins) else []
+        closed: list[Closed] = []
+        for start, end in pairwise(starts):
+            self._move(int(bins[start]), closed, line=True)
+            self._now.take(lines, slice(start, end), self._last)
+            self._last = float(lines.times[end - 1])
+        return closed
+
+    def advance(self, now: float) -> list[Closed]:
+        """Event time moved on without a line of this origin."""
+        closed: list[Closed] = []
+        if self._bin is not None and math.isfinite(now):
+            self._move(math.floor(now / self._step), closed, line=False)
+        return closed
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is being counted."""
+        return self._bin is None
+
+    def _move(self, to: int, closed: list[Closed], *, line: bool) -> None:
+        """Close intervals up to bin `to`, into which a line or only the time goes; a late line counts where it comes.
+
+        One by one, so that it does not matter in how many steps event time got there.
+        """
+        while self._bin is not None and self._bin < to:
+            self._quiet = 0 if self._now.lines else self._quiet + 1
+            if self._quiet > GAP:  # the origin was gone, or the clock jumped: nothing is counted until its next line
+                self._bin = None
+                break
+            if self._whole:
+                closed.append(self._close(self._bin))
+            self._now = Interval(self._info, self._vocabulary)
+            self._bin, self._whole = self._bin + 1, True
+        if self._bin is None and line:
+            self._now = Interval(self._info, self._vocabulary)
+            self._bin, self._whole, self._begun, self._quiet, self._last = to, False, True, 0, None
+
+    def _close(self, number: int) -> Closed:
+        fresh, self._begun = self._begun, False
+        open_s = (number + 1) * self._step - self._last if self._last is not None else 0.0
+        silence = max(self._now.silence, open_s)
+        return Closed(number * self._step, self._now.row(self._counted), self._now.lines, silence, fresh)
+
+    def snapshot(self) -> Any:
+        """Plain values."""
+        return [self._bin, self._whole, self._begun, self._quiet, self._last, self._now.snapshot()]
+
+    def restore(self, state: Any) -> None:
+        """Take what `snapshot` gave."""
+        self._bin, self._whole, self._begun, self._quiet, self._last, now = state
+        self._now.restore(now)
