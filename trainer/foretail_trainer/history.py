@@ -137,7 +137,7 @@ def read(folder: Path, bundle: Bundle) -> History:
     """
     path = folder / NAME
     try:
-        with np.load(path, allow_pickle=False) as found:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
             if int(found["schema"]) > SCHEMA:
                 raise ConfigError(f"{path} was written by a newer foretail; update this one")
             kept = _decoded({name: found[name] for name in found.files}, folder)

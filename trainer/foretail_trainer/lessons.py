@@ -247,7 +247,7 @@ def vectors(lessons: Sequence[Lesson], vocabulary: int) -> NDArray[np.int32]:
 
 
 def taught(seen: NDArray[np.int32], support: NDArray[np.int64], extra: NDArray[np.int32]) -> Counts:
-    """The table of normal type counts, with those of confirmed sessions as if one in twenty were so.
+    """The table of normal type counts; those of confirmed sessions cost nothing, because a person vouches for them.
 
     Args:
         seen: int32 `[r, V]` distinct vectors of the training sessions.
@@ -258,23 +258,15 @@ def taught(seen: NDArray[np.int32], support: NDArray[np.int64], extra: NDArray[n
     if not len(extra) or not len(counts):
         return counts
     held = dict(zip(map(bytes, np.ascontiguousarray(seen, np.int32)), support.tolist(), strict=True))
-    most = max(held.values())
-    penalty = (
-        np.zeros(len(counts))
-        if counts.rank > 1
-        else np.array([np.log2(most / held[bytes(row)]) for row in counts.vectors])
-    )
-    limit = -np.log2(SHARE)
-    at = {bytes(row): place for place, row in enumerate(counts.vectors)}
-    fresh = np.array([row for row in extra if bytes(row) not in at], np.int32).reshape(-1, extra.shape[1])
-    for row in extra:
-        if (place := at.get(bytes(row))) is not None:
-            penalty[place] = min(penalty[place], limit)
-    fresh = np.repeat(fresh, counts.rank, axis=0)[:VECTORS_MAX]
-    room = VECTORS_MAX - len(fresh)
+    said = {bytes(row) for row in np.ascontiguousarray(extra, np.int32)}
+    stay = np.array([bytes(row) not in said for row in counts.vectors], np.bool_)
+    rest = counts.vectors[stay]
+    price = [np.log2(max(held.values()) / held[bytes(row)]) if counts.rank == 1 else 0.0 for row in rest]
+    first = np.repeat(extra, counts.rank, axis=0)[:VECTORS_MAX]
+    room = VECTORS_MAX - len(first)
     return Counts(
-        np.concatenate([fresh, counts.vectors[:room]]),
-        np.concatenate([np.full(len(fresh), limit if counts.rank == 1 else 0.0), penalty[:room]]),
+        np.concatenate([first, rest[:room]]),
+        np.concatenate([np.zeros(len(first)), np.array(price[:room], np.float64)]),
         counts.weight,
         counts.rank,
     )
