@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 import tomllib
+from base64 import b64decode
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -45,6 +46,7 @@ class Place(NamedTuple):
         names: of the bundles that streams follow, or the one asked for.
         socket: of the running agent; "" = none.
         globs: files of the streams on each name.
+        streams: on each name.
     """
 
     state: Path
@@ -53,6 +55,7 @@ class Place(NamedTuple):
     names: tuple[str, ...]
     socket: str
     globs: dict[str, list[Globs]]
+    streams: dict[str, list[str]]
 
     def shelf(self, name: str) -> Shelf:
         """The bundles of a name."""
@@ -204,7 +207,7 @@ def _one(place: Place, repository: Repository, name: str, steps: Steps, *, force
         tar = repository.tar(offered, Path(folder))
         steps("fetched", bundle=name, version=offered.version, bytes=offered.bytes)
         old, beside = shelf.current, None
-        if old and not force and (sample := shadow.sample(place.globs.get(name, []))):
+        if old and not force and (sample := _sample(place, name)):
             lines = Path(folder) / "lines"
             lines.write_bytes(sample)
             beside = shelf.place / old, lines
@@ -219,6 +222,17 @@ def _one(place: Place, repository: Repository, name: str, steps: Steps, *, force
     kept = f", {old} is kept for `foretail bundle rollback`" if old else ""
     steps("activated", f"{name}: {entry} is current{kept}", bundle=name, current=entry, previous=old)
     return True
+
+
+def _sample(place: Place, name: str) -> bytes:
+    """The last real lines of the streams on a name: of their files, or what the running agent holds in memory."""
+    if sample := shadow.sample(place.globs.get(name, [])):
+        return sample
+    try:
+        held = ask(place.socket, "lines") if place.socket and Path(place.socket).exists() else {}
+    except ConfigError:
+        return b""
+    return b"".join(b64decode(held[stream]) for stream in place.streams.get(name, []) if stream in held)
 
 
 def _told(place: Place, names: set[str], steps: Steps) -> bool:
@@ -272,7 +286,7 @@ def _wanted(config: str) -> bool:
 def _place(options: argparse.Namespace) -> Place:
     update, socket = Update(), ""
     globs: dict[str, list[Globs]] = {}
-    streams: list[str] = []
+    streams: dict[str, list[str]] = {}
     if options.state:
         state = Path(options.state)
         folder = state / "trust"
@@ -281,15 +295,16 @@ def _place(options: argparse.Namespace) -> Place:
         if not config.agent.state_dir:
             raise ConfigError(f"{options.config} sets agent.state_dir to nothing; bundles need one")
         state, update, socket = Path(config.agent.state_dir), config.update, config.agent.status_socket
-        folder, streams = Path(update.trust_dir), [stream.bundle for stream in config.stream]
+        folder = Path(update.trust_dir)
         for stream in config.stream:
-            found = Globs(stream.include, stream.exclude, own_files(config))
-            globs.setdefault(followed(stream.bundle, state), []).append(found)
+            name, found = followed(stream.bundle, state), Globs(stream.include, stream.exclude, own_files(config))
+            globs.setdefault(name, []).append(found)
+            streams.setdefault(name, []).append(stream.name)
     else:
         raise ConfigError(f"there is no {options.config}; name it with -c, or the state directory with --state")
     url = getattr(options, "url", None) or update.url
     channel = release.checked(getattr(options, "channel", None) or update.channel, "channel")
     update = msgspec.structs.replace(update, url=url, channel=channel)
     asked = getattr(options, "name", None) or update.name
-    names = (asked,) if asked else tuple(dict.fromkeys(filter(None, (followed(path, state) for path in streams))))
-    return Place(state, folder, update, names, socket, globs)
+    names = (asked,) if asked else tuple(filter(None, streams))
+    return Place(state, folder, update, names, socket, globs, streams)

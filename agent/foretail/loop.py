@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from foretail.journal import Journal
     from foretail.lines import Batch
     from foretail.observe import Observing
+    from foretail.shadow import Recent
     from foretail.sources import Inlet
     from foretail.stream import Stream
     from foretail.swap import Swap
@@ -95,6 +96,7 @@ class Loop:
         self._silent = dict.fromkeys(streams, (0.0, -math.inf))  # last line and advance, monotonic seconds
         self._advanced_from = dict.fromkeys(streams, -math.inf)
         self._swap: Swap | None = None
+        self.recent: Recent | None = None
         self._turn = 0
         self._retry_at = self._complained_at = self._publish_at = self._watchdog_at = -math.inf
         self._watchdog_s = watchdog_s() / 2
@@ -239,6 +241,8 @@ class Loop:
             self._held, self._complained_at = None, -math.inf
         if chunk:
             self._chunks.append(chunk)
+        if self.recent is not None and inlet is not None:
+            self.recent.keep(batch.stream, batch.lines)
         self._send(stream.judge(columns, batch.lines, observed=observed), inlet, ticket)
         self._silent[batch.stream] = (now, now)
         self._advanced_from[batch.stream] = stream.now

@@ -194,9 +194,9 @@ class Probation:
         if not shelf.previous:
             log.warning("probation.failed", bundle=shelf.place.name, cause=harm, error="no bundle before it", **told)
             trial.accept()
-        elif harm == "untyped" and not self._worse(name, shelf):
+        elif not self._worse(name, shelf, harm):
             log.warning(
-                "probation.cleared", bundle=shelf.place.name, cause=harm, why="the one before knows no more", **told
+                "probation.cleared", bundle=shelf.place.name, cause=harm, why="the one before does no better", **told
             )
             trial.accept()
         else:
@@ -204,10 +204,12 @@ class Probation:
                 _go_back(shelf, harm, told)
             self._reload()
 
-    def _worse(self, name: str, shelf: Shelf) -> bool:
-        """Whether the bundle before knows more of the last lines; True where there are none to ask about."""
+    def _worse(self, name: str, shelf: Shelf, harm: str) -> bool:
+        """Whether the bundle before does better on the last lines; True where there are none to ask about."""
         stream = next(stream for stream in self._config.stream if stream.name == name)
         lines = shadow.sample([Globs(stream.include, stream.exclude, own_files(self._config))])
+        if not lines and self._loop is not None and self._loop.recent is not None:
+            lines = self._loop.recent.told().get(name, b"")
         if not lines:
             return True
         with tempfile.NamedTemporaryFile() as file:
@@ -218,7 +220,7 @@ class Probation:
             except ConfigError as error:
                 log.warning("probation.failed", bundle=shelf.place.name, error=str(error))
                 return True
-        return new.untyped - old.untyped > UNTYPED_RISE * new.lines
+        return new.cut > old.cut if harm == "timeouts" else new.untyped - old.untyped > UNTYPED_RISE * new.lines
 
 
 def _go_back(shelf: Shelf, cause: str, told: Mapping[str, object]) -> None:

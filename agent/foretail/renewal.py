@@ -11,12 +11,13 @@ import gc
 import queue
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from foretail import telemetry
-from foretail.config import Update
+from foretail.config import ForwardSink, HttpSink, TcpSink, Update
 from foretail.errors import ConfigError
 from foretail.swap import Swap
 from foretail.telemetry import log, metrics
@@ -61,6 +62,7 @@ class Renewal:
         step: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._config, self._load, self._make, self._step = config, load, make, step
+        self._worn: list[int] = []
         self._orders: queue.SimpleQueue[bool] = queue.SimpleQueue()  # a signal handler may put into it
         self._stop = threading.Event()
         self._loops: queue.SimpleQueue[Loop] = queue.SimpleQueue()
@@ -74,7 +76,7 @@ class Renewal:
 
     def attach(self, loop: Loop, config: Config) -> None:
         """This loop runs now."""
-        self._config = config
+        self._config, self._worn = config, _certificates(config)
         self._loops.put(loop)
 
     def fresh(self) -> Fresh | None:
@@ -97,6 +99,7 @@ class Renewal:
                 loop = self._renewed(loop)
             except Exception as error:  # noqa: BLE001 - a bug must be seen, and must not end reloads for good
                 log.error("reload.failed", error=repr(error))
+                telemetry.notify_ready()
 
     def _renewed(self, loop: Loop) -> Loop | None:
         """Obey; the loop that runs after it, None if none does."""
@@ -111,7 +114,8 @@ class Renewal:
             telemetry.notify_ready()
             return loop
         self._step("prepared")
-        alike = _apart_from_bundles(config) == _apart_from_bundles(self._config)
+        apart, self._worn = self._worn, _certificates(config)
+        alike = _apart_from_bundles(config) == _apart_from_bundles(self._config) and apart == self._worn
         if alike and self._swapped(loop, config, streams):
             metrics.add("reloads_total", result="taken")
             telemetry.notify_ready()
@@ -169,3 +173,9 @@ def _apart_from_bundles(config: Config) -> Config:
     """The configuration without what a running loop can change."""
     streams = tuple(msgspec.structs.replace(stream, bundle="") for stream in config.stream)
     return msgspec.structs.replace(config, stream=streams, update=Update())
+
+
+def _certificates(config: Config) -> list[int]:
+    """When the certificates that sinks hold were written: they are renewed under the same name, and then a reload."""
+    paths = [Path(sink.ca) for sink in config.sink if isinstance(sink, HttpSink | ForwardSink | TcpSink) and sink.ca]
+    return [path.stat().st_mtime_ns if path.exists() else 0 for path in paths]

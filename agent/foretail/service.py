@@ -33,6 +33,7 @@ from foretail.registry import Registry
 from foretail.renewal import Renewal
 from foretail.rest import machine
 from foretail.schema import KeyRule
+from foretail.shadow import Recent
 from foretail.sinks import build as build_sinks
 from foretail.sinks import own_files
 from foretail.sources import PipeInlet
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from foretail.bundle import Bundle
     from foretail.config import Stream as StreamConfig
     from foretail.renewal import Fresh
+    from foretail.reply import Dialogue
     from foretail.sources import Inlet
 
 
@@ -131,15 +133,16 @@ def serve(
     wake = threading.Event()
     loop = assemble(config, wake, stdin=stdin)
     renewal = Renewal(config, reload, make_streams, step=step) if reload is not None else None
-    orders = _Orders(renewal)
+    orders, recent = _Orders(renewal), Recent()
     while True:
-        with _edges(config, loop, renewal):
+        with _edges(config, loop, renewal, recent):
             telemetry.notify_ready(f"{len(loop.streams)} streams")
             log.info("agent.started", streams=list(loop.streams), observing=loop.observing(time.time()))
             gc.collect()
             gc.freeze()  # what was loaded stays: a collector that walks it costs a tenth of each line
             orders.attach(loop)
             if renewal is not None:
+                loop.recent = recent
                 renewal.attach(loop, config)
                 if probation is not None:
                     probation.attach(loop, config, renewal.order)
@@ -170,7 +173,12 @@ def _reloaded(
 
 
 def assemble(
-    config: Config, wake: threading.Event, *, stdin: bool = False, streams: dict[str, Stream] | None = None
+    config: Config,
+    wake: threading.Event,
+    *,
+    stdin: bool = False,
+    streams: dict[str, Stream] | None = None,
+    talk: Callable[[list[str]], Dialogue] | None = None,
 ) -> Loop:
     """A Loop as configured, in the state of the last acknowledged batch.
 
@@ -179,18 +187,25 @@ def assemble(
         wake: set when there is something to do.
         stdin: lines come from standard input.
         streams: fresh ones by name, instead of those made here.
+        talk: makes what is both the only source and a sink, of the chunks that the journal knows.
 
     Raises:
         ConfigError: a bundle, the state directory or a sink cannot be used; nothing is left open.
     """
     with contextlib.ExitStack() as undo:
-        loop = _assembled(config, wake, undo, stdin=stdin, streams=streams or make_streams(config))
+        loop = _assembled(config, wake, undo, stdin=stdin, streams=streams or make_streams(config), talk=talk)
         undo.pop_all()
     return loop
 
 
 def _assembled(
-    config: Config, wake: threading.Event, undo: contextlib.ExitStack, *, stdin: bool, streams: dict[str, Stream]
+    config: Config,
+    wake: threading.Event,
+    undo: contextlib.ExitStack,
+    *,
+    stdin: bool,
+    streams: dict[str, Stream],
+    talk: Callable[[list[str]], Dialogue] | None,
 ) -> Loop:
     state = Path(config.agent.state_dir) if config.agent.state_dir else None
     journal = None
@@ -208,9 +223,12 @@ def _assembled(
     inlets: list[Inlet] = list(build_inlets(config, wake.set, chunks)) if config.source else []
     if stdin:
         inlets.append(PipeInlet(config.stream[0].name, _line_limits(config.stream[0]), wake.set))
+    if talk is not None:
+        dialogue = talk(chunks)
+        outlets, inlets = [*outlets, dialogue], [dialogue]
     watches = {}
     for stream in config.stream:
-        if stream.include and not stdin:
+        if stream.include and not stdin and talk is None:
             registry = Registry.restore(**arguments[stream.name]) if stream.name in arguments else None
             watches[stream.name] = _watch(stream, config, registry)
     loop = Loop(
@@ -303,7 +321,7 @@ def _line_limits(stream: StreamConfig) -> LineLimits:
 
 
 @contextlib.contextmanager
-def _edges(config: Config, loop: Loop, renewal: Renewal | None) -> Iterator[None]:
+def _edges(config: Config, loop: Loop, renewal: Renewal | None, recent: Recent) -> Iterator[None]:
     """The status socket and the metrics endpoint, while the loop runs; with `renewal` the socket can reload."""
     with contextlib.ExitStack() as stack:
         if config.agent.status_socket:
@@ -315,6 +333,7 @@ def _edges(config: Config, loop: Loop, renewal: Renewal | None) -> Iterator[None
             }
             if renewal is not None:
                 commands["reload"] = lambda: _told(renewal.order, "reloading")
+                commands["lines"] = recent.told
             server = StatusServer(config.agent.status_socket, commands)
             stack.callback(server.close)
         if config.agent.metrics:

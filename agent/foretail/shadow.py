@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,6 +36,32 @@ class Count(NamedTuple):
     lines: int
     untyped: int
     flagged: int
+    cut: int = 0
+
+
+class Recent:
+    """The last lines of streams that have no files to read them from again; one thread keeps, any other asks."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, deque[Sequence[bytes]]] = {}
+        self._bytes: dict[str, int] = {}
+
+    def keep(self, stream: str, lines: Sequence[bytes]) -> None:
+        """Lines of a batch."""
+        kept = self._kept.setdefault(stream, deque())
+        kept.append(lines)
+        size = self._bytes.get(stream, 0) + sum(map(len, lines))
+        while size > SAMPLE_BYTES and len(kept) > 1:
+            size -= sum(map(len, kept.popleft()))
+        self._bytes[stream] = size
+
+    def told(self) -> dict[str, bytes]:
+        """At most `SAMPLE_BYTES` of each stream, whole lines, oldest first."""
+        found = {}
+        for stream, kept in list(self._kept.items()):
+            data = b"".join(line + b"\n" for lines in list(kept) for line in lines)
+            found[stream] = data if len(data) <= SAMPLE_BYTES else data[-SAMPLE_BYTES:].partition(b"\n")[2]
+        return found
 
 
 def sample(globs: Iterable[Globs]) -> bytes:
@@ -82,7 +109,7 @@ def count(bundle: Bundle, lines: Sequence[bytes]) -> Count:
             offset += len(line) + 1
         stream.feed(Batch("shadow", source, part, offsets, offset, time.time()))
     totals = stream.teller.totals
-    return Count(totals.lines, totals.untyped, totals.anomalous_lines)
+    return Count(totals.lines, totals.untyped, totals.anomalous_lines, stream.matcher.stats.timeouts)
 
 
 def _end(path: str, size: int) -> bytes:

@@ -67,3 +67,16 @@ def test_the_sample_is_the_end_of_the_newest_files_in_whole_lines(tmp_path, monk
         os.utime(tmp_path / name, (1000 + number, 1000 + number))
     assert shadow.sample([Globs([str(tmp_path / "*.log")])]) == b"1111\n2222\nbbbb\ncccc\n"
     assert shadow.sample([Globs([str(tmp_path / "none*")])]) == b""
+
+
+def test_the_last_lines_of_a_stream_are_held_whole_and_within_a_bound(monkeypatch):
+    """Batches leave oldest first; of one that is too large its end stays."""
+    monkeypatch.setattr(shadow, "SAMPLE_BYTES", 30)
+    recent = shadow.Recent()
+    recent.keep("a", [b"first", b"second"])
+    recent.keep("b", [b"other"])
+    assert recent.told() == {"a": b"first\nsecond\n", "b": b"other\n"}
+    recent.keep("a", [b"third" * 4])
+    assert recent.told()["a"] == b"third" * 4 + b"\n"
+    recent.keep("a", [b"x" * 100, b"the end"])
+    assert recent.told()["a"] == b"the end\n"

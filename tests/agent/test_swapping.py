@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import threading
@@ -117,6 +118,25 @@ def test_a_swap_does_not_wait_for_ever_for_a_sink_that_is_dead(agent):
         agent.wait(agent.socket.exists)
         assert ask(str(agent.socket))["streams"]["storage"]["bundle"] == agent.pair[1].label
         agent.end()
+
+
+def test_a_renewed_certificate_is_taken_by_beginning_again(agent):
+    """What the configuration names has changed, though the configuration has not."""
+    authority = agent.folder / "ca.pem"
+    authority.touch()
+    peer = f'[[sink]]\ntype = "tcp"\naddress = "127.0.0.1:9"\npolicy = "drop"\nca = "{authority}"\n'
+    agent.config.write_text(agent.config.read_text() + peer)
+
+    def started() -> int:
+        return sum(event["event"] == "agent.started" for event in agent.events())
+
+    with agent:
+        agent.swap()
+        agent.wait(lambda: len(agent.taken()) == 1)
+        assert started() == 1
+        os.utime(authority, (1, 1))
+        agent.process.send_signal(signal.SIGHUP)
+        agent.wait(lambda: started() == 2)
 
 
 IMPATIENT = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -175,6 +176,27 @@ def test_a_bundle_that_does_worse_on_the_last_lines_is_taken_by_force_only(site,
     assert standing(host)[0].startswith("1-")
     assert host.take("pull", "--url", web.url, "--force") == 0
     assert standing(host)[0].startswith("3-")
+
+
+def test_lines_that_came_over_a_socket_are_asked_of_the_running_agent(site, capsys):
+    """A stream without files is compared on what the agent holds in memory."""
+    host, web = site
+    text = host.config.read_text()
+    include = re.search(r"include = .*\n", text)[0]
+    source = f'[[source]]\ntype = "unix"\nstream = "storage"\naddress = "{host.folder / "in.sock"}"\n'
+    host.config.write_text(text.replace(include, "") + source)
+    calibration = msgspec.structs.replace(bundles.read(attacks.BUNDLE).manifest.calibration, threshold=0.01)
+    host.changed(calibration=calibration)
+    with Agent(host) as agent:
+        with socket.socket(socket.AF_UNIX) as plug:
+            plug.connect(str(host.folder / "in.sock"))
+            plug.sendall(b"".join(LINES))
+        until(lambda: len(agent.records()) == len(LINES))
+        assert host.take("pull", "--url", web.url) == 2
+        assert "are over its threshold" in capsys.readouterr().err
+        assert ask(agent.socket)["streams"]["storage"]["bundle"].startswith("golden:1:")
+        assert host.take("pull", "--url", web.url, "--force") == 0
+        assert ask(agent.socket)["streams"]["storage"]["bundle"].startswith("golden:3:")
 
 
 def test_a_configuration_without_a_repository_has_nothing_to_pull(site, capsys):
