@@ -12,35 +12,27 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from foretail.state import Entry
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from foretail.columns import Columns
+    from foretail.state import Entry
 
 LINES_MAX = 4096
-_decoder = msgspec.msgpack.Decoder(Entry)
 
 
-def joined(records: Iterable[bytes]) -> Iterator[bytes]:
+def joined(entries: Iterable[Entry]) -> Iterator[Entry]:
     """The journal's records with neighbours of one stream, source and observation joined, in order.
 
-    Records of files (they carry a cursor) and without lines stay as they are, and so does what cannot be decoded. Of
-    the chunks of joined records the last is kept.
+    Records of files (they carry a cursor) and without lines stay as they are. Of the chunks of joined records the last
+    is kept.
     """
     run: list[Entry] = []
     size = 0
-    for record in records:
-        try:
-            entry = _decoder.decode(record)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            yield from _flushed(run)
-            yield record
-            continue
+    for entry in entries:
         if entry.cursor is not None or not entry.columns.ids:
             yield from _flushed(run)
-            yield record
+            yield entry
             continue
         if run and (_kind(entry) != _kind(run[0]) or size >= LINES_MAX):
             yield from _flushed(run)
@@ -54,11 +46,11 @@ def _kind(entry: Entry) -> tuple[object, ...]:
     return entry.stream, entry.observed, columns.source, columns.path, columns.whole
 
 
-def _flushed(run: list[Entry]) -> Iterator[bytes]:
+def _flushed(run: list[Entry]) -> Iterator[Entry]:
     """The run as one record; it is empty afterwards."""
     if run:
         columns = run[0].columns if len(run) == 1 else join([entry.columns for entry in run])
-        yield msgspec.msgpack.encode(msgspec.structs.replace(run[0], columns=columns, chunk=run[-1].chunk))
+        yield msgspec.structs.replace(run[0], columns=columns, chunk=run[-1].chunk)
         run.clear()
 
 

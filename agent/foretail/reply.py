@@ -22,20 +22,16 @@ from foretail.answers import OK, Answers, Confirmations, line_of, mark
 from foretail.config import Config, StdoutSink, build
 from foretail.delivery import Delivery
 from foretail.errors import ConfigError
-from foretail.joining import joined
-from foretail.journal import Journal, JournalLimits
 from foretail.lines import LineLimits
-from foretail.loop import Loop
-from foretail.observe import Observing
 from foretail.sinks import StdoutWriter
-from foretail.sinks import build as build_sinks
 from foretail.sources import PipeInlet, Received
-from foretail.state import restore
 from foretail.telemetry import log
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
+
+    from foretail.loop import Loop
 
 
 class Dialogue:
@@ -178,33 +174,17 @@ def _run(options: argparse.Namespace) -> int:
         raise ConfigError("pipe --reply omprog needs --state DIR: the journal, and verdicts.jsonl with what was found")
     config = _config(options, confirm=confirm)
     wake = threading.Event()
-    stream = service.make_stream(config.stream[0], config)
-    journal, known, settled = None, list[str](), True
-    if options.state:
-        journal = Journal.open(
-            Path(options.state) / "journal", JournalLimits(fsync_s=config.agent.fsync_s, compact_bytes_max=8 << 20)
-        )
-        restored = journal.restore()
-        restored = restored._replace(records=list(joined(restored.records)))
-        _, known, settled = restore(restored, {stream.options.name: stream})
     loops: list[Loop] = []
 
     def stop(*_: object) -> None:
         loops[0].stop("stop")
 
-    limits = LineLimits(config.stream[0].line_bytes_max, config.stream[0].long_lines)
-    protocol = Confirmations(known) if confirm else Answers()
-    outlets = build_sinks(config, wake.set) if confirm else []
-    observing = Observing(Path(options.state) if options.state else None, config.agent.observe_h, "")
-    dialogue = Dialogue(options.stream, limits, protocol, wake.set, stop)
-    loops.append(
-        Loop(
-            {stream.options.name: stream}, {}, [dialogue], [*outlets, dialogue], journal, wake=wake, observing=observing
-        )
-    )
-    loops[0].know(known)
-    if not settled:
-        loops[0].compact()
+    def talk(known: list[str]) -> Dialogue:
+        protocol = Confirmations(known) if confirm else Answers()
+        limits = LineLimits(config.stream[0].line_bytes_max, config.stream[0].long_lines)
+        return Dialogue(options.stream, limits, protocol, wake.set, stop)
+
+    loops.append(service.assemble(config, wake, talk=talk))
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, stop)
     log.info("agent.started", streams=[options.stream], reply=options.reply)
@@ -214,11 +194,12 @@ def _run(options: argparse.Namespace) -> int:
 
 def _config(options: argparse.Namespace, *, confirm: bool) -> Config:
     """The configuration that the options mean."""
+    agent = {"state_dir": options.state or "", "status_socket": "", "observe_file": ""}
     stream = {"name": options.stream, "bundle": options.bundle, "include": ["stdin"]}
     table: dict[str, Any] = {
-        "agent": {"state_dir": options.state or "", "status_socket": "", "observe_h": options.observe / 3600},
+        "agent": {**agent, "observe_h": options.observe / 3600},
         "stream": [stream | {"emit": options.emit if confirm else "lines"}],
+        "sink": [{"type": "file", "path": str(Path(options.state) / "verdicts.jsonl")}] if confirm else [],
+        "limits": {"journal_bytes_max": 8 << 20},  # who waits for a restart waits in rsyslog's queue
     }
-    if confirm:
-        table["sink"] = [{"type": "file", "path": str(Path(options.state) / "verdicts.jsonl")}]
     return build(table, "options")

@@ -9,6 +9,7 @@ import msgspec
 from foretail.columns import Columns
 from foretail.errors import ConfigError
 from foretail.identity import Cursor
+from foretail.joining import joined
 from foretail.telemetry import log
 
 if TYPE_CHECKING:
@@ -113,9 +114,9 @@ def restore(restored: Restored, streams: Mapping[str, Stream]) -> Restoration:
     for name, state in snapshot.streams.items():
         if name in streams:
             streams[name].restore(state)
-    chunks = list(snapshot.chunks)
+    chunks = [*snapshot.chunks, *(entry.chunk for entry in entries if entry.chunk)]
     digests = {name: state.get("digest") for name, state in snapshot.streams.items()}
-    for entry in entries:
+    for entry in joined(entries):
         for name, numbering in (entry.bundles or {}).items():
             digests[name] = numbering["digest"]
             if name in streams:
@@ -123,8 +124,6 @@ def restore(restored: Restored, streams: Mapping[str, Stream]) -> Restoration:
         if entry.stream in streams:
             stream = streams[entry.stream]
             stream.judge(stream.carried(entry.columns), observed=entry.observed)
-        if entry.chunk:
-            chunks.append(entry.chunk)
     names = snapshot.registries.keys() | {note.stream for note in notes} | streams.keys()
     registries = {
         name: {

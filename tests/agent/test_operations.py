@@ -14,6 +14,7 @@ import disks
 import pytest
 from running import BUNDLE, LINES, PATIENCE_S, Agent, rows, until
 
+from foretail import forward
 from foretail.status import ask
 
 AS_OTHERS = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
@@ -188,3 +189,53 @@ def test_a_full_disk_is_one_line_and_a_metric_and_nothing_is_lost(run, tmp_path)
     except disks.NoDisk as why:
         pytest.skip(str(why))
     assert len({row["id"] for row in rows(agent.out) if row["kind"] == "line"}) == len(LINES)
+
+
+def chunk(name: str, lines: list[bytes]) -> bytes:
+    """A forward message of lines."""
+    return forward.encode("app", [json.dumps({"log": line.decode().rstrip("\n")}).encode() for line in lines], name, 0)
+
+
+def answered(plug: socket.socket) -> str:
+    """The id of the chunk that is acknowledged next."""
+    framer = forward.Framer()
+    while not (frames := framer.feed(plug.recv(4096))):
+        pass
+    return forward.acknowledged(frames[0])
+
+
+def test_a_forward_chunk_that_comes_again_after_a_kill_is_acknowledged_and_not_scored_twice(run, tmp_path):
+    """Acknowledged before the kill: answered at once. Not yet: scored once, with the ids of its first time."""
+    path = tmp_path / "in.sock"
+    agent = run()
+    source = f'[[source]]\ntype = "forward"\naddress = "unix:{path}"\nstream = "storage"\n'
+    whole = agent.config.read_text() + source
+    with socket.create_server(("127.0.0.1", 0)) as deaf:  # takes the connection and never answers
+        second = f'[[sink]]\ntype = "http"\nurl = "http://127.0.0.1:{deaf.getsockname()[1]}/"\ntimeout_s = 60\n'
+        for config, name, lines, waits in (
+            (whole, "done", LINES[:100], True),
+            (whole + second, "open", LINES[100:200], False),
+        ):
+            agent.config.write_text(config)
+            agent.start()
+            until(path.exists)
+            with socket.socket(socket.AF_UNIX) as plug:
+                until(lambda plug=plug: plug.connect_ex(str(path)) == 0)
+                plug.sendall(chunk(name, lines))
+                if waits:
+                    assert answered(plug) == name
+                until(lambda done=waits: lines_delivered(agent) >= (100 if done else 200))
+            agent.signal(signal.SIGKILL)
+    agent.config.write_text(whole)
+    agent.start()
+    with socket.socket(socket.AF_UNIX) as plug:
+        until(lambda: plug.connect_ex(str(path)) == 0)
+        for name, lines in (("done", LINES[:100]), ("open", LINES[100:200]), ("new", LINES[200:300])):
+            plug.sendall(chunk(name, lines))
+            assert answered(plug) == name
+    assert figure(agent, "source_repeats_total") <= 1
+    assert agent.signal(signal.SIGTERM) == 0
+    told = [{**row, "source": ""} for row in rows(agent.out) if row["kind"] == "line"]
+    assert len(told) == 100 + 2 * 100 + 100
+    assert len({row["id"] for row in told}) == 300
+    assert len({json.dumps(row) for row in told}) == 300
