@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import subprocess
@@ -48,6 +49,7 @@ class Agent:
         command = [*before, sys.executable, "-m", "foretail", "run", "-c", str(self._config)]
         with self._err.open("ab") as err:
             self.process = subprocess.Popen(command, stderr=err, stdout=err)
+        atexit.register(self.process.kill)  # a benchmark that fails leaves no agent behind
 
     def up(self) -> bool:
         """Whether this process has said that it runs."""
