@@ -13,12 +13,12 @@ import msgspec
 from foretail import bundle as bundles
 from foretail import labels
 from foretail.lines import Batch, Source
-from foretail.rows import IntervalVerdict, RowVerdict
+from foretail.rows import RowVerdict
 from foretail.schema import Label, Manifest, Patterns
 from foretail.state import Entry, Note, Snapshot
 from foretail.stream import Stream
 from foretail.telling import Options
-from foretail.verdicts import Incident, LineVerdict, Notice, SessionVerdict
+from foretail.verdicts import Incident, IntervalVerdict, LineVerdict, Notice, SessionVerdict
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "schema"
 GOLDEN = Path(__file__).resolve().parent / "golden"

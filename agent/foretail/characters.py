@@ -17,7 +17,7 @@ from foretail import arrays, delimited
 from foretail.errors import ConfigError
 from foretail.graph import Pair
 from foretail.surprise import exceedance
-from foretail.verdicts import text
+from foretail.verdicts import Span, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,15 +33,6 @@ MEMO_BYTES_MAX = 8 << 20
 SPANS_MAX = 63
 PASS = 4096
 """Lines judged at once."""
-
-
-class Span(msgspec.Struct, frozen=True):
-    """The part of a line that speaks most: without it the probability would be `without`."""
-
-    text: str
-    start: int
-    end: int
-    without: float
 
 
 class LineFinding(msgspec.Struct, frozen=True, omit_defaults=True):

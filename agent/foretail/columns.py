@@ -13,12 +13,14 @@ import numpy as np
 
 from foretail.identity import family
 from foretail.schema import FIRST, UNKNOWN
+from foretail.tally import Readings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from foretail.beside import Beside
     from foretail.lines import Batch
     from foretail.patterns import Matcher
 
@@ -42,6 +44,8 @@ class Columns(msgspec.Struct, frozen=True, array_like=True):
         unseen: the words of each line of unknown type, hashed: what it is folded by.
         size: bytes of the lines.
         now: event time of an advance without lines, seconds.
+        readings: numbers in the lines whose mean and p95 are features of an interval.
+        logits: float32 `[n]`: log-odds of the classifier of lines; empty without one.
     """
 
     source: str = ""
@@ -57,9 +61,11 @@ class Columns(msgspec.Struct, frozen=True, array_like=True):
     unseen: list[str] = []
     size: int = 0
     now: float = -math.inf
+    readings: Readings = Readings()
+    logits: bytes = b""
 
 
-def columns_of(matcher: Matcher, batch: Batch, *, keyed: bool, now: float) -> Columns:
+def columns_of(matcher: Matcher, batch: Batch, *, keyed: bool, now: float, beside: Beside | None = None) -> Columns:
     """Type the lines of one source.
 
     Args:
@@ -67,6 +73,7 @@ def columns_of(matcher: Matcher, batch: Batch, *, keyed: bool, now: float) -> Co
         batch: n lines.
         keyed: lines carry session keys; otherwise all are of one session, named by the file over its rotations.
         now: event time so far, epoch seconds; -inf before the first line.
+        beside: the detectors that read more than types.
     """
     n = len(batch.lines)
     if not n:
@@ -82,6 +89,7 @@ def columns_of(matcher: Matcher, batch: Batch, *, keyed: bool, now: float) -> Co
         which, keys = _distinct(typed.keys)
     else:
         which, keys = np.zeros(n, np.int32), [_origin(batch.source.path)]
+    readings, logits = beside.extracted(typed, batch.lines) if beside is not None else (Readings(), b"")
     return Columns(
         source=batch.source.id,
         path=batch.source.path,
@@ -95,6 +103,8 @@ def columns_of(matcher: Matcher, batch: Batch, *, keyed: bool, now: float) -> Co
         errors=np.packbits(typed.errors).tobytes(),
         unseen=[_words(batch.lines[row]) for row in np.flatnonzero(ids == UNKNOWN).tolist()],
         size=batch.end - batch.offsets[0],
+        readings=readings,
+        logits=logits,
     )
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from foretail.beside import Beside, NoModel
     from foretail.bundle import Bundle
     from foretail.model import SequenceModel
     from foretail.surprise import Scores, Surprise
@@ -41,6 +42,7 @@ class Seen:
         windows: int32 `[m, C]`: what came before.
         bits: float64 `[n]`: surprise of what came.
         scores: x and terms of all lines; `flagged` bool `[n]`: anomalous.
+        logits: float32 `[n]` bytes of the classifier of lines; empty without one.
     """
 
     source: str
@@ -56,6 +58,7 @@ class Seen:
     bits: NDArray[np.float64]
     scores: Scores
     flagged: NDArray[np.bool_]
+    logits: bytes = b""
 
 
 class Explainer:
@@ -69,12 +72,13 @@ class Explainer:
         stream, machine: of every record.
         keyed: False: the key is the source itself and is not shown.
         endless: units are blocks.
+        beside: what the classifier of lines says.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that records are made of
         self,
         bundle: Bundle,
-        model: SequenceModel,
+        model: SequenceModel | NoModel,
         surprise: Surprise,
         *,
         message: Callable[[bytes], bytes],
@@ -82,7 +86,9 @@ class Explainer:
         machine: str,
         keyed: bool,
         endless: bool,
+        beside: Beside,
     ) -> None:
+        self._beside = beside
         self._patterns, self._label = bundle.patterns, bundle.label
         self._model, self._surprise = model, surprise
         self._message, self._stream, self._machine = message, stream, machine
@@ -120,7 +126,7 @@ class Explainer:
             template=self.template(model_id),
             anomalous=anomalous,
             score=_short(self._surprise.score(x)),
-            p=_short(self._surprise.p(x)),
+            p=_short(self._beside.p(seen.logits, row) if self._labelled(seen, row) else self._surprise.p(x)),
             reasons=tuple(seen.scores.reasons(row)) if anomalous else (),
             explanation=explanation,
             cut=tuple(cut),
@@ -198,8 +204,12 @@ class Explainer:
         line, cut = text(seen.lines[row]) if seen.lines is not None else (None, False)
         place = int(seen.place[row])
         detectors = {name: _short(float(bits[row])) for name, bits in seen.scores.terms.items() if bits[row] > 0}
+        probability = span = label = None
+        if self._labelled(seen, row) and seen.lines is not None:
+            probability, span = self._beside.finding(seen.lines[row], seen.logits, row)
+            label = self._beside.label()
         if place < 0:
-            return Explanation(line=line, detectors=detectors), cut
+            return Explanation(line=line, detectors=detectors, label=label, probability=probability, span=span), cut
         window, model_id = seen.windows[place], int(seen.ids[row])
         logp = self._model.distribution(window)
         known = model_id != UNKNOWN
@@ -211,9 +221,17 @@ class Explainer:
                 expected=self._expected(logp),
                 context=tuple(self._name(int(i)) for i in window if i != PAD),
                 detectors=detectors,
+                label=label,
+                probability=probability,
+                span=span,
             ),
             cut,
         )
+
+    def _labelled(self, seen: Seen, row: int) -> bool:
+        """The classifier of lines speaks loudest."""
+        line = seen.scores.terms.get("line")
+        return line is not None and 0 < float(line[row]) >= float(seen.scores.x[row])
 
     def _unit_explanation(self, units: Units, row: int, scores: Scores) -> Explanation:
         detectors = {name: _short(float(bits[row])) for name, bits in scores.terms.items() if bits[row] > 0}
@@ -278,6 +296,8 @@ def summary(verdict: LineVerdict | SessionVerdict, said: str | None) -> str:
         detail = ", ".join(odd[:3]) or _HELD[verdict.reasons[0]]
         return f"{where} of {verdict.events} events is unlike any normal one: {detail}"
     where = f" in session {verdict.key}" if verdict.key else ""
+    if "line" in verdict.reasons[:1]:
+        return f"like lines labelled {_quote(why.label)}{where}: {_quote(why.line or said)}"
     if verdict.template is None:
         return f"a message never seen{where}: {_quote(said)}"
     if "novelty" in verdict.reasons[:1]:

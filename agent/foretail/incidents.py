@@ -161,6 +161,10 @@ class Incidents:
         while self._unseen and self._unseen[0] <= line - UNSEEN_LINES:
             self._unseen.popleft()
 
+    def lasting(self, key: str) -> bool:
+        """An open incident began with this key."""
+        return self._state.by_key.get(key, "") in self._state.open
+
     def fold(self, cause: Cause) -> tuple[Outcome, int]:
         """Take one anomalous verdict in: what became of it, and how many were suppressed before (when `opened`)."""
         state = self._state

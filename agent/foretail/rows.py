@@ -13,6 +13,7 @@ from foretail import delimited, evidence
 from foretail.deviations import VIEWS
 from foretail.errors import ConfigError
 from foretail.series import Detector
+from foretail.verdicts import Change, Moved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,31 +32,6 @@ SHARE_MIN = 0.05
 CHUNK = 4096
 
 
-class Moved(msgspec.Struct, frozen=True):
-    """A feature that is not where it should be.
-
-    Attributes:
-        feature: its name: a column, a template, a total.
-        seen: its value; `expected`: what was expected; `low`, `high`: where a normal value lies.
-        share: of the distance, 0 to 1.
-    """
-
-    feature: str
-    seen: float | None
-    expected: float
-    low: float
-    high: float
-    share: float
-
-
-class Change(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Why a row or interval is what it is: `moved` features, strongest first, and bits of each view."""
-
-    moved: tuple[Moved, ...] = ()
-    detectors: dict[str, float] = {}
-    summary: str = ""
-
-
 class RowVerdict(msgspec.Struct, frozen=True, tag_field="kind", tag="row", omit_defaults=True):
     """The verdict of one row of a series; `row` counts from 1.
 
@@ -70,28 +46,6 @@ class RowVerdict(msgspec.Struct, frozen=True, tag_field="kind", tag="row", omit_
     reasons: tuple[str, ...]
     bundle: str = ""
     fresh: bool = False
-    explanation: Change | None = None
-
-
-class IntervalVerdict(msgspec.Struct, frozen=True, tag_field="kind", tag="interval", omit_defaults=True):
-    """The verdict of one interval of a stream: `[time, time + interval_s)`.
-
-    `fresh` as of `RowVerdict`; `lines` that it holds; `fingerprint` names what moved, without host or time.
-    """
-
-    id: str
-    stream: str
-    bundle: str
-    source: str
-    time: float | None
-    interval_s: float
-    lines: int
-    anomalous: bool
-    score: float
-    p: float
-    reasons: tuple[str, ...]
-    fresh: bool = False
-    fingerprint: str = ""
     explanation: Change | None = None
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from foretail.beside import UNCALIBRATED, Beside, NoModel
 from foretail.columns import Columns, columns_of
 from foretail.counts import Counts
 from foretail.errors import ConfigError
@@ -23,7 +24,8 @@ from foretail.patterns import Matcher
 from foretail.schema import END, FIRST, UNKNOWN
 from foretail.sessions import Sessions
 from foretail.slots import Rules
-from foretail.surprise import Surprise
+from foretail.surprise import Scores, Surprise
+from foretail.tally import Readings
 from foretail.telling import Options, Teller, Totals
 
 if TYPE_CHECKING:
@@ -34,9 +36,8 @@ if TYPE_CHECKING:
     from foretail.bundle import Bundle
     from foretail.lines import Batch
     from foretail.slots import Step
-    from foretail.surprise import Scores
     from foretail.units import Units
-    from foretail.verdicts import SessionVerdict
+    from foretail.verdicts import IntervalVerdict, SessionVerdict
 
 QUANTUM = 256
 """Surprise is counted in 1/256 nat, so that sums do not depend on how input was cut."""
@@ -50,18 +51,24 @@ class Stream:
 
     def __init__(self, bundle: Bundle, options: Options) -> None:
         manifest, sequence = bundle.manifest, bundle.manifest.sequence
-        if sequence is None or manifest.calibration is None:
-            raise ConfigError(f"bundle {bundle.path} has no sequence model; fit it without --types-only")
+        if sequence is None and manifest.volume is None and manifest.lines is None:
+            raise ConfigError(f"bundle {bundle.path} has no detector of lines; fit it on a log without --types-only")
+        vocabulary = FIRST + len(bundle.patterns)
         self.bundle, self.options, self.totals = bundle, options, Totals()
         self.matcher = Matcher(bundle.patterns, manifest.format, manifest.key, options.match)
-        self.model = SequenceModel(
-            bundle.files["sequence.b1.tflite"],
-            bundle.files["sequence.b64.tflite"],
-            window=sequence.window,
-            vocabulary=sequence.vocabulary,
-            memo_entries=options.windows_max,
-        )
-        self.surprise = Surprise(manifest.calibration, Counts.read(bundle))
+        self.model: SequenceModel | NoModel = NoModel(vocabulary)
+        self._modelled = sequence is not None
+        if sequence is not None:
+            self.model = SequenceModel(
+                bundle.files["sequence.b1.tflite"],
+                bundle.files["sequence.b64.tflite"],
+                window=sequence.window,
+                vocabulary=sequence.vocabulary,
+                memo_entries=options.windows_max,
+            )
+        counts = Counts.read(bundle) if self._modelled else Counts.empty(vocabulary)
+        self.surprise = Surprise(manifest.calibration or UNCALIBRATED, counts)
+        self.beside = Beside(bundle, stream=options.name, machine=options.machine, message=self.matcher.message)
         self._keyed = manifest.key.kind != "none"
         self._endless = manifest.key.endless or not self._keyed
         special = [False] * FIRST
@@ -69,8 +76,8 @@ class Stream:
         ends = np.array(special + [pattern.end and not self._endless for pattern in bundle.patterns])
         self.sessions = Sessions(
             Rules(
-                window=sequence.window,
-                vocabulary=sequence.vocabulary,
+                window=self.model.window,
+                vocabulary=vocabulary,
                 idle_s=options.idle_s or manifest.idle_s,
                 ends=ends,
                 endless=self._endless,
@@ -81,7 +88,7 @@ class Stream:
             FoldRules(
                 cooldown_s=options.cooldown_s,
                 cap_per_hour=options.cap_per_hour,
-                window=sequence.window,
+                window=self.model.window,
                 unseen_rate=manifest.training.unseen_rate,
                 mix=manifest.mix,
                 mutes=options.mutes,
@@ -96,6 +103,7 @@ class Stream:
             machine=options.machine,
             keyed=self._keyed,
             endless=self._endless,
+            beside=self.beside,
         )
         self.teller = Teller(
             options,
@@ -104,6 +112,7 @@ class Stream:
             threshold=self.surprise.threshold,
             label=bundle.label,
             endless=self._endless,
+            beside=self.beside,
         )
         self._sources: dict[int, tuple[str, str]] = {}
         self._sources_made = 0
@@ -111,17 +120,23 @@ class Stream:
         self._moved: NDArray[np.int16] | None = None
         self._severed = False
         self._given_cut: list[Any] = self._cut()
+        self._given_digest = bundle.digest
 
     @property
     def now(self) -> float:
         """Event time: the newest stamp read, epoch seconds; -inf before the first."""
         return self._now
 
+    @property
+    def waiting(self) -> bool:
+        """Time that passes without lines matters: a session may end, an interval may close."""
+        return len(self.sessions) > 0 or self.beside.counting
+
     # -- input ---------------------------------------------------------------------------------------------------
 
     def type(self, batch: Batch) -> Columns:
         """Lines of one source as columns; changes no state but the matcher's memo."""
-        return columns_of(self.matcher, batch, keyed=self._keyed, now=self._now)
+        return columns_of(self.matcher, batch, keyed=self._keyed, now=self._now, beside=self.beside)
 
     def feed(self, batch: Batch, *, observed: bool = False) -> list[bytes]:
         """Type and judge a batch: the records it gives, in order."""
@@ -135,12 +150,14 @@ class Stream:
         """The end of input: all sessions close; those that may go on are `open` unless `ended`."""
         records: list[bytes] = []
         units = self.sessions.close_all(ended=ended)
-        self._tell(units, None, None, records, observed=observed)
+        self._tell(units, None, None, [], records, observed=observed)
         self.teller.close(math.inf, records)
         return records
 
     def sequences(self, rows: Sequence[Sequence[int]]) -> list[SessionVerdict]:
         """The verdicts of whole sessions given as model ids, in order; no time, no lines, no incidents."""
+        if not self._modelled:
+            raise ConfigError(f"bundle {self.bundle.path} has no sequence model; fit it without --types-only")
         ids = np.array([name for row in rows for name in row], np.int32)
         keys = [b"%d" % number for number, row in enumerate(rows) for _ in row]
         times = np.zeros(len(ids))
@@ -163,6 +180,7 @@ class Stream:
             "sources": self._sources,
             "now": self._now,
             "totals": msgspec.to_builtins(self.teller.totals),
+            "beside": self.beside.snapshot(),
         }
 
     def numbering(self) -> dict[str, Any]:
@@ -201,17 +219,21 @@ class Stream:
         self.teller.totals = msgspec.convert(state["totals"], Totals)
         self.teller.incidents.restore(state["incidents"])
         self._read_as(state)
+        if state["digest"] == self.bundle.digest:
+            self.beside.restore(state.get("beside"))
 
     def follow(self, numbering: Any) -> None:
         """Columns that `carried` is given from here on were typed as `numbering` says."""
         if numbering["cut"] != self._given_cut:  # as it was when the agent went over to that bundle
             self.teller.totals.sessions_dropped += len(self.sessions)
             self.sessions.slots.forget(self.sessions.slots.all())
+        if numbering["digest"] != self._given_digest:
+            self.beside.forget()
         self._read_as(numbering)
 
     def _read_as(self, numbering: Any) -> None:
         """See `follow`; sessions are left as they are."""
-        self._given_cut = numbering["cut"]
+        self._given_cut, self._given_digest = numbering["cut"], numbering["digest"]
         self._severed = numbering["cut"] != self._cut()
         self._moved = None
         if not self._severed and numbering["digest"] != self.bundle.digest:
@@ -233,12 +255,12 @@ class Stream:
             return Columns(now=float(np.frombuffer(columns.times)[-1]) if columns.ids else columns.now)
         if self._moved is None or not columns.ids:
             return columns
-        ids = np.frombuffer(columns.ids, np.int16)
+        ids = np.frombuffer(columns.ids, np.int16)  # numbers and log-odds that another bundle took are not of this one
         known = ids < len(self._moved)
         moved = np.where(known, self._moved[np.where(known, ids, UNKNOWN)], np.int16(UNKNOWN)).astype(np.int16)
         words = iter(columns.unseen)  # of a type that is gone nobody has kept them
         unseen = [next(words) if old == UNKNOWN else "0" * 16 for old in ids[moved == UNKNOWN].tolist()]
-        return msgspec.structs.replace(columns, ids=moved.tobytes(), unseen=unseen)
+        return msgspec.structs.replace(columns, ids=moved.tobytes(), unseen=unseen, readings=Readings(), logits=b"")
 
     def _cut(self) -> list[Any]:
         """What decides which lines make a session and what is kept of it."""
@@ -256,13 +278,15 @@ class Stream:
             observed: observe mode: incidents carry `observed`, for `status` and not for sinks.
         """
         records: list[bytes] = []
+        ours = self._given_digest == self.bundle.digest  # what another bundle typed no interval of this one counts
         if columns.now > self._now:
             self._now = columns.now
-            units = self.sessions.end(self._now)
-            self._tell(units, None, None, records, observed=observed)
+            intervals = self.beside.advance(self._now) if ours else []
+            self._tell(self.sessions.end(self._now), None, None, intervals, records, observed=observed)
         if columns.ids:
             seen, units = self._score(columns, lines)
-            self._tell(units, seen, columns, records, observed=observed)
+            intervals = self.beside.count(columns, seen.times) if ours else []
+            self._tell(units, seen, columns, intervals, records, observed=observed)
             self.teller.count(seen, columns, records)
         self.teller.close(self._now, records)
         return records
@@ -279,7 +303,7 @@ class Stream:
             if len(columns.keys) == 1 and not which.any()
             else [columns.keys[k] if k >= 0 else b"" for k in which.tolist()]
         )
-        rows = np.flatnonzero(which >= 0)
+        rows = np.flatnonzero(which >= 0) if self._modelled else np.zeros(0, np.intp)
         bits, place = np.zeros(n), np.full(n, -1)
         source = self._number(columns.source, columns.path)
         if len(rows):
@@ -294,7 +318,12 @@ class Stream:
         else:
             units, windows = self.sessions.end(float(times[-1])), np.zeros((0, self.model.window), np.int32)
         self._now = float(times[-1])
-        scores = self.surprise.lines(bits, unknown=ids == UNKNOWN, rare=self._rare[ids])
+        scores = (
+            self.surprise.lines(bits, unknown=ids == UNKNOWN, rare=self._rare[ids])
+            if self._modelled
+            else Scores(np.zeros(n), {})
+        )
+        scores = self.beside.joined(scores, columns, self.surprise.threshold)
         errors = np.unpackbits(np.frombuffer(columns.errors, np.uint8), count=n).astype(np.bool_)
         flagged = scores.x >= self.surprise.threshold
         return (
@@ -312,15 +341,23 @@ class Stream:
                 bits,
                 scores,
                 flagged,
+                columns.logits,
             ),
             units,
         )
 
     def _tell(
-        self, units: Units, seen: Seen | None, columns: Columns | None, records: list[bytes], *, observed: bool
+        self,
+        units: Units,
+        seen: Seen | None,
+        columns: Columns | None,
+        intervals: list[tuple[int, IntervalVerdict]],
+        records: list[bytes],
+        *,
+        observed: bool,
     ) -> None:
         scores, origins = self._unit_scores(units), self._origins(units)
-        self.teller.tell(units, scores, origins, seen, columns, records, observed=observed)
+        self.teller.tell(units, scores, origins, seen, columns, intervals, records, observed=observed)
 
     def _surprises(self, step: Step) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Surprise of each line in 1/256 nat, 0 where it cannot be judged; and whether its type is a novelty."""

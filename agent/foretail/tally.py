@@ -104,12 +104,16 @@ class Lines(msgspec.Struct, frozen=True):
     readings: Readings = Readings()
 
 
-def of_columns(columns: Columns, readings: Readings | None = None) -> tuple[str, Lines]:
-    """A journalled batch as the counter takes it: its origin (the file's path over rotations) and its lines."""
+def of_columns(columns: Columns, times: NDArray[np.float64]) -> tuple[str, Lines]:
+    """A journalled batch as the counter takes it: its origin (the file's path over rotations) and its lines.
+
+    Args:
+        columns: of the batch.
+        times: float64 `[n]` of its lines.
+    """
     folder, name = os.path.split(columns.path)
     offsets = np.frombuffer(columns.offsets, np.int64)
     end = (int(offsets[0]) if len(offsets) else 0) + columns.size
-    times = np.repeat(np.frombuffer(columns.times), np.frombuffer(columns.runs, np.int32))
     return os.path.join(folder, family(name)), Lines(  # noqa: PTH118 (a text for ids, no file)
         ids=np.frombuffer(columns.ids, np.int16).astype(np.int32),
         times=times,
@@ -117,7 +121,7 @@ def of_columns(columns: Columns, readings: Readings | None = None) -> tuple[str,
         errors=np.unpackbits(np.frombuffer(columns.errors, np.uint8), count=len(offsets)).astype(np.bool_),
         which=np.frombuffer(columns.which, np.int32),
         keys=columns.keys,
-        readings=readings or Readings(),
+        readings=columns.readings,
     )
 
 

@@ -16,13 +16,15 @@ from foretail.schema import UNKNOWN
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from foretail.beside import Beside
     from foretail.columns import Columns
     from foretail.explain import Explainer, Seen
     from foretail.surprise import Scores
     from foretail.units import Units
-    from foretail.verdicts import LineVerdict, SessionVerdict
+    from foretail.verdicts import Incident, IntervalVerdict
 
 Emit = Literal["incidents", "anomalies", "lines", "sessions"]
+_INTERVAL, _UNIT, _LINE = range(3)
 OBSERVED_MAX = 200
 """Incidents of observe mode that `status` can show."""
 
@@ -62,6 +64,8 @@ class Totals(msgspec.Struct):
     anomalous_lines: int = 0
     units: int = 0
     anomalous_units: int = 0
+    intervals: int = 0
+    anomalous_intervals: int = 0
     incidents: int = 0
     observed: int = 0
     muted: int = 0
@@ -85,6 +89,7 @@ class Teller:
         threshold: bits from which on a score is anomalous.
         label: of the bundle.
         endless: units are blocks of endless sessions.
+        beside: words of intervals.
     """
 
     def __init__(
@@ -96,11 +101,12 @@ class Teller:
         threshold: float,
         label: str,
         endless: bool,
+        beside: Beside,
     ) -> None:
         self.totals = Totals()
         self.incidents = fold
         self.observed: deque[bytes] = deque(maxlen=OBSERVED_MAX)
-        self._options, self._explainer = options, explainer
+        self._options, self._explainer, self._beside = options, explainer, beside
         self._threshold, self._label, self._endless = threshold, label, endless
 
     def tell(
@@ -110,6 +116,7 @@ class Teller:
         origins: Sequence[tuple[str, str]],
         seen: Seen | None,
         columns: Columns | None,
+        intervals: Sequence[tuple[int, IntervalVerdict]],
         records: list[bytes],
         *,
         observed: bool,
@@ -122,6 +129,7 @@ class Teller:
             origins: source id and path of each unit.
             seen: the judged lines, or None.
             columns: the lines came from, or None.
+            intervals: that closed, each with the row of the line that closed it.
             records: to which is added.
             observed: observe mode: incidents carry `observed`, for `status` and not for sinks.
         """
@@ -130,17 +138,20 @@ class Teller:
         self.totals.units += len(units)
         self.totals.anomalous_units += int(flagged.sum())
         shown = np.arange(len(units)) if emit == "sessions" else np.flatnonzero(flagged)
-        order = [(float(units.close_at[row]), row, False) for row in shown.tolist()]
+        order = [(float(row), _INTERVAL, number) for number, (row, _) in enumerate(intervals)]
+        order += [(float(units.close_at[row]), _UNIT, row) for row in shown.tolist()]
         now = seen.times if seen is not None else np.full(1, units.last_time.max(initial=-math.inf))
         unseen: dict[int, str] = {}
         if seen is not None and columns is not None:
             unseen = dict(zip(np.flatnonzero(seen.ids == UNKNOWN).tolist(), columns.unseen, strict=True))
             speaking = range(len(seen.ids)) if emit == "lines" else np.flatnonzero(seen.flagged | (seen.ids == UNKNOWN))
-            order += [(int(row) + 0.25, int(row), True) for row in speaking]
-            order.sort()
-        for at, row, is_line in order:
+            order += [(int(row) + 0.25, _LINE, int(row)) for row in speaking]
+        order.sort()
+        for at, kind, row in order:
             self.close(float(now[min(int(at), len(now) - 1)]), records)  # whatever the reads, in event time
-            if is_line and seen is not None:
+            if kind == _INTERVAL:
+                self._interval(intervals[row][1], records, observed=observed)
+            elif kind == _LINE and seen is not None:
                 self._line(seen, row, unseen.get(row), records, observed=observed)
             else:
                 self._unit(units, row, scores, origins[row], records, observed=observed)
@@ -173,7 +184,18 @@ class Teller:
             unseen=unseen is not None and reasons[0] == "novelty",
             error=bool(seen.errors[row]),
         )
-        self._raise(cause, lambda: verdict or self._explainer.line(seen, row), model_id, records, observed=observed)
+        self._raise(
+            cause,
+            lambda held: self._explainer.incident(
+                verdict or self._explainer.line(seen, row),
+                cause.fingerprint,
+                model_id,
+                suppressed=held,
+                observed=observed,
+            ),
+            records,
+            observed=observed,
+        )
 
     def _unit(
         self,
@@ -203,7 +225,41 @@ class Teller:
             type_id=self._explainer.type_id(model_id),
             told=scores.told is not None and bool(scores.told[row]),
         )
-        self._raise(cause, lambda: verdict, model_id, records, observed=observed)
+        self._raise(
+            cause,
+            lambda held: self._explainer.incident(
+                verdict, cause.fingerprint, model_id, suppressed=held, observed=observed
+            ),
+            records,
+            observed=observed,
+        )
+
+    def _interval(self, verdict: IntervalVerdict, records: list[bytes], *, observed: bool) -> None:
+        """One interval; of an incident that lasts, those that say the same join it."""
+        self.totals.intervals += 1
+        if not verdict.anomalous:
+            return
+        self.totals.anomalous_intervals += 1
+        if self._options.emit in {"anomalies", "lines"}:
+            records.append(verdicts.encode(verdict))
+        key = f"{verdict.source}\0{verdict.fingerprint}"
+        if not verdict.fresh and not self.incidents.lasting(key):
+            return
+        cause = incidents.Cause(
+            verdict=verdict.id,
+            fingerprint=verdict.fingerprint,
+            key=key,
+            endless=True,
+            time=verdict.time or 0.0,
+            line=self.incidents.lines,
+            type_id=verdict.type_id,
+        )
+        self._raise(
+            cause,
+            lambda held: self._beside.incident(verdict, suppressed=held, observed=observed),
+            records,
+            observed=observed,
+        )
 
     def _fingerprint(self, reason: str, model_id: int, last: Sequence[int], unseen: str | None) -> str:
         names = tuple(self._explainer.type_id(i) or str(i) for i in last)
@@ -212,8 +268,7 @@ class Teller:
     def _raise(
         self,
         cause: incidents.Cause,
-        verdict: Callable[[], LineVerdict | SessionVerdict],
-        model_id: int,
+        incident_of: Callable[[int], Incident],
         records: list[bytes],
         *,
         observed: bool,
@@ -228,9 +283,7 @@ class Teller:
             self._notice("suppressing", cap, cause.time, records)
         elif outcome == "opened":
             totals.incidents += 1
-            incident = self._explainer.incident(
-                verdict(), cause.fingerprint, model_id, suppressed=suppressed, observed=observed
-            )
+            incident = incident_of(suppressed)
             reason = incident.reasons[0]
             totals.by_detector[reason] = totals.by_detector.get(reason, 0) + 1
             record = verdicts.encode(incident)

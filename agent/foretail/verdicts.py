@@ -23,6 +23,40 @@ class Expected(msgspec.Struct, frozen=True):
     p: float
 
 
+class Moved(msgspec.Struct, frozen=True):
+    """A feature that is not where it should be.
+
+    Attributes:
+        feature: its name: a column, a template, a total.
+        seen: its value; `expected`: what was expected; `low`, `high`: where a normal value lies.
+        share: of the distance, 0 to 1.
+    """
+
+    feature: str
+    seen: float | None
+    expected: float
+    low: float
+    high: float
+    share: float
+
+
+class Change(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a row or interval is what it is: `moved` features, strongest first, and bits of each view."""
+
+    moved: tuple[Moved, ...] = ()
+    detectors: dict[str, float] = {}
+    summary: str = ""
+
+
+class Span(msgspec.Struct, frozen=True):
+    """The part of a line that speaks most: without it the probability would be `without`."""
+
+    text: str
+    start: int
+    end: int
+    without: float
+
+
 class Explanation(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why a verdict is what it is.
 
@@ -34,6 +68,8 @@ class Explanation(msgspec.Struct, frozen=True, omit_defaults=True):
         detectors: bits of each detector that spoke.
         missing, extra: template to count, against the nearest normal session.
         events: of the session or block.
+        moved: features of an interval that are not where they should be, strongest first.
+        label: that the classifier of lines raises, with its `probability`; `span`: what speaks most for it.
     """
 
     line: str | None = None
@@ -45,6 +81,10 @@ class Explanation(msgspec.Struct, frozen=True, omit_defaults=True):
     missing: dict[str, int] = {}
     extra: dict[str, int] = {}
     events: int | None = None
+    moved: tuple[Moved, ...] = ()
+    label: str | None = None
+    probability: float | None = None
+    span: Span | None = None
 
 
 class LineVerdict(msgspec.Struct, frozen=True, tag_field="kind", tag="line", omit_defaults=True):
@@ -88,6 +128,34 @@ class SessionVerdict(msgspec.Struct, frozen=True, tag_field="kind", tag="session
     open: bool = False
     explanation: Explanation | None = None
     cut: tuple[str, ...] = ()
+
+
+class IntervalVerdict(msgspec.Struct, frozen=True, tag_field="kind", tag="interval", omit_defaults=True):
+    """The verdict of one interval of a stream: `[time, time + interval_s)`.
+
+    Attributes:
+        source: the log, over its rotations.
+        lines: that it holds.
+        fresh: the first of an incident.
+        fingerprint: what moved and where to, without host or time.
+        type_id: of the type that moved most, if it was one.
+    """
+
+    id: str
+    stream: str
+    bundle: str
+    source: str
+    time: float | None
+    interval_s: float
+    lines: int
+    anomalous: bool
+    score: float
+    p: float
+    reasons: tuple[str, ...]
+    fresh: bool = False
+    fingerprint: str = ""
+    type_id: str | None = None
+    explanation: Change | None = None
 
 
 class Incident(msgspec.Struct, frozen=True, tag_field="kind", tag="incident", omit_defaults=True):
@@ -141,7 +209,7 @@ class Notice(msgspec.Struct, frozen=True, tag_field="kind", tag="notice", omit_d
     count: int = 0
 
 
-Record = LineVerdict | SessionVerdict | Incident | Notice
+Record = LineVerdict | SessionVerdict | IntervalVerdict | Incident | Notice
 _encoder = msgspec.json.Encoder()
 
 

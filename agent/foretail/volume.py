@@ -21,6 +21,7 @@ from foretail.graph import Pair
 from foretail.schema import FIRST
 from foretail.surprise import exceedance
 from foretail.tally import Counter
+from foretail.verdicts import IntervalVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 
     from foretail.bundle import Bundle
     from foretail.evidence import Weighed
-    from foretail.rows import IntervalVerdict
     from foretail.schema import Pattern, VolumeInfo
     from foretail.tally import Closed, Lines
+    from foretail.verdicts import Moved
 
 ORIGINS_MAX = 64
 TOTALS = ("other types", "unknown lines", "lines", "bytes", "error lines")
@@ -215,7 +216,7 @@ class Volume:
         elif anomalous:
             why = rows.moved(gauge.info.columns, interval.row, weighed, row)
             cause = why.moved[0] if why.moved else None
-        return rows.IntervalVerdict(
+        return IntervalVerdict(
             id=rows.interval_id(self._machine, f"{self._stream}\0{origin}", interval.start),
             stream=self._stream,
             bundle=self._label,
@@ -229,10 +230,11 @@ class Volume:
             reasons=("volume",) if anomalous else (),
             fresh=bool(weighed.new[row]) and anomalous,
             fingerprint=self._fingerprint(cause, silent=silent) if anomalous else "",
+            type_id=self._type_ids.get(cause.feature) if cause else None,
             explanation=why,
         )
 
-    def _fingerprint(self, cause: rows.Moved | None, *, silent: bool) -> str:
+    def _fingerprint(self, cause: Moved | None, *, silent: bool) -> str:
         """The feature that moved most and where to, without host or time."""
         if silent or cause is None:
             return rows.cause(SILENCE if silent else "together", "")

@@ -107,7 +107,7 @@ def test_a_journalled_batch_is_counted():
         errors=np.packbits(np.array([False, True])).tobytes(),
         size=25,
     )
-    origin, got = of_columns(columns)
+    origin, got = of_columns(columns, np.array([5.0, 5.0]))
     assert origin == "/var/log/x.log"
     assert [got.ids.tolist(), got.times.tolist(), got.lengths.tolist(), got.errors.tolist()] == [
         [3, 2],
