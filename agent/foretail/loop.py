@@ -280,7 +280,7 @@ class Loop:
             every = min(max(ADVANCE_S[0], stream.sessions.rules.idle_s / 10), ADVANCE_S[1])
             if not math.isfinite(self._advanced_from[name]) or now - max(line_at, advanced_at) < every:
                 continue
-            if not len(stream.sessions) or self._behind(name):
+            if not stream.waiting or self._behind(name):
                 continue
             self._silent[name] = (line_at, now)
             columns = stream.advance(self._advanced_from[name] + now - line_at)
