@@ -55,7 +55,7 @@ class Agent(_Section, frozen=True, kw_only=True):
     log_level: Level = "info"
     metrics: str = ""
     fsync_s: NotNegative = 5.0
-    batch_bytes: Annotated[int, Meta(ge=4096, le=64 << 20)] = 256 << 10
+    batch_bytes: Annotated[int, Meta(ge=4096, le=2 << 20)] = 256 << 10
     poll_s: Annotated[float, Meta(ge=0.01, le=60)] = 1.0
     watchdog: bool = True
 

@@ -86,7 +86,8 @@ class Gauges:
         for cause in ("truncated", "vanished", "dropped"):
             self._loss(getattr(counts, f"{cause}_bytes"), cause=f"file_{cause}", unit="bytes", stream=name)
         self._gauge("file_errors_total", counts.read_errors, stream=name)
-        self._gauge("files_unreadable", watch.unreadable, stream=name)
+        self._gauge("unreadable_files", watch.unreadable, stream=name)
+        self._gauge("waiting_files", counts.waiting_files, stream=name)
         files = 0
         for files, tail in enumerate(watch.tails(), 1):  # noqa: B007
             self._gauge("file_lag_bytes", tail.unread, stream=name, path=tail.path)

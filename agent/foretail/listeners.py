@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 _READ_BYTES = 64 << 10
 _TICK_S = 1.0
 _ANSWERS_BYTES_MAX = 256 << 10
+EVENTS_MAX = 500_000
+"""Events in one message: what is journalled of more would exceed what a journal record may hold."""
 _NIL = b"\xc0"  # the forward protocol's heartbeat
 
 
@@ -269,6 +271,8 @@ class ForwardListener(Listener):
     def _chunk(self, connection: Connection, frame: bytes) -> bool:
         message = forward.decode(frame, self._source.message_bytes_max)
         chunk = message.chunk
+        if len(message.records) > EVENTS_MAX:
+            raise StreamError(f"a message of {len(message.records)} events; at most {EVENTS_MAX} are taken.")
         if chunk and self._chunks.known(chunk):
             metrics.add("source_repeats_total", source=self.name)
             return connection.send(forward.acknowledgement(chunk))

@@ -387,7 +387,7 @@ class Loop:
             return
         self._publish_at = now + PUBLISH_S
         streams = self._gauges.publish(self.streams, self.watches, self._journal, wall)
-        metrics.set("batches_unacknowledged", len(self._sent))
+        metrics.set("unacknowledged_batches", len(self._sent))
         self.published = {
             **of_process(self._began, wall),
             "observing": self.observing.why(wall),

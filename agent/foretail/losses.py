@@ -22,6 +22,7 @@ class WatchCounts(msgspec.Struct):
         copies: rotated copies that were not read again.
         compressed_files: listed, not read.
         read_errors: failed opens and reads; each is tried again.
+        waiting_files: listed now and not read, for too many are followed.
     """
 
     truncated_files: int = 0
@@ -33,6 +34,13 @@ class WatchCounts(msgspec.Struct):
     copies: int = 0
     compressed_files: int = 0
     read_errors: int = 0
+    waiting_files: int = 0
+
+    def waiting(self, files: int, files_max: int) -> None:
+        """Take note of how many files are left for later, and say so when it begins."""
+        if files and not self.waiting_files:
+            log.warning("files.waiting", files=files, files_max=files_max)
+        self.waiting_files = files
 
     def truncated(self, path: str, source: str, lost_bytes: int) -> None:
         """Count a file whose content was replaced."""

@@ -308,6 +308,7 @@ def _watch(stream: StreamConfig, config: Config, registry: Registry | None) -> W
         )
     limits = WatchLimits(
         look_s=min(WatchLimits().look_s, config.agent.poll_s),
+        files_max=config.limits.files_max,
         descriptors_max=config.limits.open_files_max,
         ignore_older_s=stream.ignore_older_h * 3600,
     )

@@ -39,6 +39,7 @@ class WatchLimits(msgspec.Struct, frozen=True):
         quiet_s: a rotated file that was read to its end and did not grow for so long is done.
         forget_s: the cursor of a file that is gone is kept for so long.
         past_max: at most so many of them.
+        files_max: files followed; what is listed beyond waits, counted, until others are done.
         descriptors_max: open files; the least recently used are closed and found again by identity.
         retry_s_min, retry_s_max: the delay before an unreadable file is tried again doubles from the first to the last.
         ignore_older_s: files not written for so long when first seen are not read until they are; 0 = all are.
@@ -49,6 +50,7 @@ class WatchLimits(msgspec.Struct, frozen=True):
     quiet_s: float = 30.0
     forget_s: float = 86_400.0
     past_max: int = 10_000
+    files_max: int = 10_000
     descriptors_max: int = 512
     retry_s_min: float = 1.0
     retry_s_max: float = 60.0
@@ -234,14 +236,18 @@ class Watch:
         self._listed = {path: seen for path in paths if (seen := look(path)) is not None and seen.regular}
         if self._unplaced:
             self._place_restored()
+        over = 0
         for path, seen in self._listed.items():
             tail = self._followed.places.get(seen.place)
-            if tail is None:
+            if tail is None and len(self._followed.tails) >= self.limits.files_max:
+                over += 1
+            elif tail is None:
                 tail = self._newcomers.take_in(path, seen, at.now, at.wall)
                 if tail is not None:
                     self._turns.mark(tail)
             elif tail.path != path:
                 self._rotations.seen_at(tail, path)
+        self.counts.waiting(over, self.limits.files_max)
         self._newcomers.begun = True
         tails = self._followed.tails.values()
         known = {path for tail in tails for path in (tail.path, tail.real_path)}

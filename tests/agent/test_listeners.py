@@ -11,7 +11,7 @@ from msgspec import msgpack
 from foretail import config
 from foretail.errors import ConfigError
 from foretail.lines import LineLimits
-from foretail.listeners import build
+from foretail.listeners import EVENTS_MAX, build
 from foretail.sources import PipeInlet
 from foretail.telemetry import metrics
 
@@ -193,6 +193,15 @@ def test_a_message_over_the_limit_closes_the_connection():
     with Listening(FORWARD | {"message_bytes_max": 4096}) as listening, listening.connect() as plug:
         plug.sendall(message("x" * 5000))
         assert closed(plug)
+
+
+def test_a_message_of_too_many_events_closes_the_connection():
+    """What is journalled of a batch is bounded too, or it could never be written."""
+    with Listening(FORWARD) as listening, listening.connect() as plug:
+        events = b"\x92\x01\x80" * (EVENTS_MAX + 1)
+        plug.sendall(b"\x92\xa1t\xdd" + (EVENTS_MAX + 1).to_bytes(4, "big") + events)
+        assert closed(plug)
+        assert listening.inlet.receive() is None
 
 
 def test_long_lines_are_cut_and_counted():

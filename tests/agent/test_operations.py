@@ -64,7 +64,7 @@ def test_the_endpoint_and_status_give_the_same_figures_and_all_that_were_promise
     agent.log.write_bytes(b"".join(LINES) + b"x" * 1000 + b"\nhalf a line")
     agent.start()
     until(lambda: lines_delivered(agent) == len(LINES) + 1)
-    until(lambda: figure(agent, "lines_total") == len(LINES) + 1 and figure(agent, "batches_unacknowledged") == 0)
+    until(lambda: figure(agent, "lines_total") == len(LINES) + 1 and figure(agent, "unacknowledged_batches") == 0)
 
     def scraped() -> dict[tuple[str, str], float]:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
@@ -86,7 +86,7 @@ def test_the_endpoint_and_status_give_the_same_figures_and_all_that_were_promise
     assert here["losses_total", f'cause="long_line",{stream},unit="bytes"'] == 1000 - 256
     assert here["file_lag_bytes", f'path="{agent.log}",{stream}'] == 0
     assert here["files_open", stream] == 1
-    assert here["files_unreadable", stream] == here["file_errors_total", stream] == 0
+    assert here["unreadable_files", stream] == here["file_errors_total", stream] == 0
     assert sum(value for (name, _), value in here.items() if name == "verdicts_total") > 0
     assert here["memo_hits_total", f'memo="type",{stream}'] > 0 < here["memo_hits_total", f'memo="window",{stream}']
     assert here["memo_misses_total", f'memo="type",{stream}'] > 0 < here["memo_misses_total", f'memo="window",{stream}']
@@ -155,13 +155,13 @@ def test_an_unreadable_file_is_one_line_and_a_metric_and_is_read_when_it_can_be(
     agent.start(*(AS_OTHERS if os.geteuid() == 0 else ()))
     until(lambda: lines_delivered(agent) == 50)
     until(lambda: figure(agent, "file_errors_total") > 1)
-    assert figure(agent, "files_unreadable") == 1
+    assert figure(agent, "unreadable_files") == 1
     (line,) = said(agent, "file.unreadable")
     assert line["level"] == "warning"
     assert line["path"] == str(closed)
     closed.chmod(0o644)
     until(lambda: lines_delivered(agent) == 100)
-    until(lambda: figure(agent, "files_unreadable") == 0)
+    until(lambda: figure(agent, "unreadable_files") == 0)
     assert len(said(agent, "file.readable")) == 1
 
 
@@ -173,7 +173,7 @@ def test_a_full_disk_is_one_line_and_a_metric_and_nothing_is_lost(run, tmp_path)
             agent.log.write_bytes(b"".join(LINES[:100]))
             agent.start()
             until(lambda: lines_delivered(agent) == 100)
-            until(lambda: figure(agent, "batches_unacknowledged") == 0)
+            until(lambda: figure(agent, "unacknowledged_batches") == 0)
             disks.fill(disk)
             with agent.log.open("ab") as file:
                 file.writelines(LINES[100:])

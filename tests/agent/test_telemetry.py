@@ -90,7 +90,7 @@ def test_counters_and_gauges():
 
 def test_metric_names_end_in_their_unit():
     """Counters end in _total, gauges in what they count."""
-    units = ("_total", "_bytes", "_seconds", "_batches", "_open", "_version", "_slow")
+    units = ("_total", "_bytes", "_seconds", "_batches", "_files", "_open", "_version", "_slow")
     assert [name for name in telemetry.METRICS if not name.endswith(units)] == []
 
 

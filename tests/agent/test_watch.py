@@ -748,6 +748,20 @@ def descriptors():
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+def test_files_over_the_limit_wait_until_others_are_done_and_are_counted(tailing):
+    """Memory is bounded whatever a glob matches; nothing is skipped for good."""
+    seer = tailing(limits=WatchLimits(quiet_s=QUIET_S, forget_s=10 * QUIET_S, files_max=2))
+    for name in ("a.log", "b.log", "c.log"):
+        put(seer, name, name.encode())
+    assert sorted(seer.see(changed=False)) == [b"a.log", b"b.log"]
+    assert seer.agent.watch.counts.waiting_files == 1
+    seer.directory.remove("a.log")
+    for _ in range(3):  # it is gone, it is quiet, there is room
+        seer.quiet()
+    assert seer.agent.lines == [b"a.log", b"b.log", b"c.log"]
+    assert seer.agent.watch.counts.waiting_files == 0
+
+
 def test_a_clock_that_steps_back_delays_and_loses_nothing(tailing):
     """Neither the monotonic one (a suspended container) nor that of the wall."""
     seer = tailing()
