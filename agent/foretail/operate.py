@@ -12,6 +12,7 @@ import msgspec
 
 from foretail import bundle as bundles
 from foretail import golden, others
+from foretail.activation import followed
 from foretail.config import load
 from foretail.errors import ConfigError
 from foretail.globs import Globs
@@ -42,7 +43,16 @@ def check(options: argparse.Namespace) -> int:
     print(table(["stream", "bundle", "files", "MB", "emit", "would tail"], rows, right=frozenset({2, 3})))
     for sink in config.sink:
         print(f"sink {sink.name or sink.type}: {sink.type}, policy {sink.policy}")
-    state = _writable(Path(config.agent.state_dir))
+    update, state_dir = config.update, Path(config.agent.state_dir)
+    if update.url:
+        print(f"update {update.url}: channel {update.channel}, every {update.interval_h:g} h by the {update.by}")
+        if not (Path(update.trust_dir) / "root.json").exists():
+            problems.append("no root is trusted yet, so no bundle is taken; run `foretail bundle trust ROOT.json`")
+        if not any(followed(stream.bundle, state_dir) for stream in config.stream):
+            problems.append(
+                f"no stream's bundle is {state_dir}/bundles/NAME/current, so none follows what is published"
+            )
+    state = _writable(state_dir)
     if not os.access(state, os.W_OK):
         problems.append(f"agent.state_dir {config.agent.state_dir} cannot be written by this user")
     for problem in problems:

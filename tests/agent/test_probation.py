@@ -135,10 +135,10 @@ class Tried(Swapping):
         while not true():
             assert time.monotonic() < end, self.err.read_text()[-2000:]
             self.feed(make())
-            time.sleep(0.02)
+            time.sleep(0.05)
 
 
-def lines(count: int = 40):
+def lines(count: int = 100):
     """Makes the next lines of the log, again and again."""
     turn = itertools.cycle(LINES)
     return lambda: list(itertools.islice(turn, count))
@@ -219,6 +219,7 @@ def test_patterns_that_run_out_of_time_are_taken_back(agent):
         b"2026-01-01T02:46:40.000Z INFO [worker-1] gateway: xQ" + b"yz " * 2000 + b"%d\n" % number
         for number in range(5)
     ]
+    agent.config.write_text(agent.config.read_text() + "[limits]\nmatch_timeout_s = 0.01\n")
     with agent:
         agent.go(HASTY)
         agent.flow(lambda: more() + long, lambda: len(agent.ids()) > 500)

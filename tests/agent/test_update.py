@@ -25,6 +25,7 @@ from attacks import ATTACKS, NAME, Host, attacked, standing
 from foretail import bundle as bundles
 from foretail import looks
 from foretail.activation import Shelf
+from foretail.cli import main as foretail
 from foretail.errors import ConfigError
 from foretail.examination import Bounds, examined
 from foretail.lines import Batch, Source
@@ -197,6 +198,23 @@ def test_lines_that_came_over_a_socket_are_asked_of_the_running_agent(site, caps
         assert ask(agent.socket)["streams"]["storage"]["bundle"].startswith("golden:1:")
         assert host.take("pull", "--url", web.url, "--force") == 0
         assert ask(agent.socket)["streams"]["storage"]["bundle"].startswith("golden:3:")
+
+
+def test_check_says_what_updates_lack(site, capsys):
+    """No root, or no stream that follows a name: nothing would ever be taken."""
+    host, web = site
+    (host.folder / "storage.log").touch()
+    host.configure(extra=f'url = "{web.url}"\n')
+    assert foretail(["check", "-c", str(host.config)]) == 0
+    said = capsys.readouterr().out
+    assert f"update {web.url}: channel stable, every 6 h by the agent" in said
+    assert "warning" not in said
+    (host.folder / "trust" / "root.json").unlink()
+    host.config.write_text(host.config.read_text().replace(str(host.shelf / "current"), str(attacks.BUNDLE)))
+    assert foretail(["check", "-c", str(host.config)]) == 0
+    said = capsys.readouterr().out
+    assert "no root is trusted yet" in said
+    assert "none follows the repository" in said
 
 
 def test_a_configuration_without_a_repository_has_nothing_to_pull(site, capsys):
