@@ -49,9 +49,7 @@ def check(options: argparse.Namespace) -> int:
         if not (Path(update.trust_dir) / "root.json").exists():
             problems.append("no root is trusted yet, so no bundle is taken; run `foretail bundle trust ROOT.json`")
         if not any(followed(stream.bundle, state_dir) for stream in config.stream):
-            problems.append(
-                f"no stream's bundle is {state_dir}/bundles/NAME/current, so none follows what is published"
-            )
+            problems.append(f"no stream's bundle is {state_dir}/bundles/NAME/current, so none follows the repository")
     state = _writable(state_dir)
     if not os.access(state, os.W_OK):
         problems.append(f"agent.state_dir {config.agent.state_dir} cannot be written by this user")
