@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from foretail.telemetry import lost
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -96,9 +98,11 @@ class Gauges:
     def _loss(self, total: float, **labels: str) -> None:
         """Sources count in the same series: what is new since the last time is added."""
         told = self._told.get(tuple(labels.values()), 0)
-        if total != told:
-            self._registry.add("losses_total", max(0, total - told), **labels)
-            self._told[tuple(labels.values())] = total
+        if total > told and labels["cause"].startswith("file_"):  # said where it happened
+            self._registry.add("losses_total", total - told, **labels)
+        elif total > told:
+            lost(total - told, **labels)
+        self._told[tuple(labels.values())] = total
 
 
 def _made(created: str, wall: float) -> float:

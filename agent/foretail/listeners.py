@@ -25,7 +25,7 @@ from foretail.config import Source as SourceConfig
 from foretail.errors import ConfigError, StreamError
 from foretail.lines import Batch, LineLimits, Source
 from foretail.sources import Buffer, Chunks, Cutter, Inlet, Received, chunk_source, refused
-from foretail.telemetry import log, metrics
+from foretail.telemetry import log, lost, metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -291,7 +291,7 @@ class ForwardListener(Listener):
         over = sum(len(line) - limit for line in lines if len(line) > limit)
         if over:
             lines = [line[:limit] for line in lines]
-            metrics.add("losses_total", over, cause="long_line", unit="bytes", stream=self._source.stream)
+            lost(over, cause="long_line", unit="bytes", stream=self._source.stream)
         origin = f"forward://{self._source.address.removeprefix('unix:')}/{message.tag}"
         source = chunk_source(message.chunk or os.urandom(12).hex(), origin)
         return Batch(self._source.stream, source, lines, list(range(len(lines))), len(lines), time.time())

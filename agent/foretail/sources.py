@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from foretail.lines import Batch, LineLimits, Lines, Source, Splitter
-from foretail.telemetry import log, metrics
+from foretail.telemetry import log, lost, metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -208,10 +208,10 @@ class Cutter:
 
     def _batch(self, lines: Lines) -> Batch:
         counts = self._splitter.counts
-        lost = counts.cut_bytes + counts.skipped_bytes
-        if lost > self._lost:
-            metrics.add("losses_total", lost - self._lost, cause="long_line", unit="bytes", stream=self._stream)
-            self._lost = lost
+        cut = counts.cut_bytes + counts.skipped_bytes
+        if cut > self._lost:
+            lost(cut - self._lost, cause="long_line", unit="bytes", stream=self._stream)
+            self._lost = cut
         offsets = [offset - self._base for offset in lines.offsets] if self._base else lines.offsets
         end = self._splitter.start - self._base
         return Batch(self._stream, self._source, lines.lines, offsets, end, time.time())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import select
 import socket
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _FIELD_CHARACTERS_MAX = 500
+_SAY_EVERY_S = 60.0
 _LINE_BYTES_MAX = select.PIPE_BUF  # a pipe that polls writable takes so much without blocking
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -81,6 +83,26 @@ class Registry:
 
 metrics = Registry()
 """The process has one."""
+
+_said: dict[tuple[str, ...], tuple[float, float]] = {}  # kind of loss -> when it was last said, amount since then
+
+
+def lost(amount: float, **labels: str) -> None:
+    """Count what is lost on purpose, and say so with the amount, once a minute for each kind.
+
+    Args:
+        amount: lost now.
+        labels: of `losses_total`: cause, unit, and stream.
+    """
+    metrics.add("losses_total", amount, **labels)
+    kind, now = tuple(labels.values()), time.monotonic()
+    at, before = _said.get(kind, (-math.inf, 0))
+    if now - at >= _SAY_EVERY_S:
+        log.warning("loss.counted", amount=before + amount, **labels)
+        _said[kind] = (now, 0)
+    else:
+        _said[kind] = (at, before + amount)
+
 
 METRICS = {
     "lines_total": "Lines read, by stream.",

@@ -84,6 +84,8 @@ def test_the_endpoint_and_status_give_the_same_figures_and_all_that_were_promise
     assert here["bytes_total", stream] > 100_000
     assert here["lines_untyped_total", stream] >= 1
     assert here["losses_total", f'cause="long_line",{stream},unit="bytes"'] == 1000 - 256
+    (line,) = said(agent, "loss.counted")
+    assert (line["level"], line["cause"], line["amount"]) == ("warning", "long_line", 1000 - 256)
     assert here["file_lag_bytes", f'path="{agent.log}",{stream}'] == 0
     assert here["files_open", stream] == 1
     assert here["unreadable_files", stream] == here["file_errors_total", stream] == 0
