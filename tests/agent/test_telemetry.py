@@ -1,10 +1,12 @@
 import io
 import json
 import os
+import re
 import socket
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -92,6 +94,14 @@ def test_metric_names_end_in_their_unit():
     """Counters end in _total, gauges in what they count."""
     units = ("_total", "_bytes", "_seconds", "_batches", "_files", "_open", "_version", "_slow")
     assert [name for name in telemetry.METRICS if not name.endswith(units)] == []
+
+
+def test_every_metric_is_in_the_docs_with_the_same_words():
+    """docs/metrics.md is the operator's list; nothing else is in it."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", text, re.MULTILINE)
+    assert dict(rows) == telemetry.METRICS
+    assert len(rows) == len(telemetry.METRICS)
 
 
 def test_prometheus_reads_the_registry():
