@@ -146,6 +146,7 @@ class Renewal:
                 bundle=stream.bundle.label,
                 before=before[name],
                 pause_ms=round(swap.pause_s * 1000, 2),
+                cpu_ms=round(swap.cpu_s * 1000, 2),
             )
         swap.settle(self._stop)
         gc.freeze()  # as at the start: what was loaded stays

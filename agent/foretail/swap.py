@@ -42,16 +42,16 @@ class Swap:
 
     Attributes:
         taken: set when the loop runs on them.
-        pause_s: how long it stood still for that.
+        pause_s: how long it stood still for that; `cpu_s`: of it at work.
     """
 
     def __init__(self, streams: Mapping[str, Stream], step: Callable[[str], None] = lambda _: None) -> None:
         self.streams = dict(streams)
         self.taken = threading.Event()
-        self.pause_s = 0.0
+        self.pause_s = self.cpu_s = 0.0
         self._step = step
         self._patience_s = PATIENCE_S[0]
-        self._next = self._began = 0.0
+        self._next = self._began = self._cpu = 0.0
         self._turning: Turning | None = None
         self._left: Snapshot | None = None
 
@@ -59,7 +59,7 @@ class Swap:
 
     def reached(self, waiting: Sequence[Any], acknowledge: Callable[[], None]) -> bool:
         """Whether all is acknowledged now, or within a moment; the loop stands still meanwhile."""
-        self._began = time.monotonic()
+        self._began, self._cpu = time.monotonic(), time.thread_time()
         if self._began < self._next:
             return False
         while waiting and time.monotonic() < self._began + self._patience_s:
@@ -84,7 +84,7 @@ class Swap:
             registries = {name: watch.registry().encode() for name, watch in watches.items()}
             self._left = Snapshot(SNAPSHOT_SCHEMA, dict(old), registries, list(chunks))
         self._step("turned")
-        self.pause_s = time.monotonic() - self._began
+        self.pause_s, self.cpu_s = time.monotonic() - self._began, time.thread_time() - self._cpu
         self.taken.set()
 
     # -- the other thread ----------------------------------------------------------------------------------------

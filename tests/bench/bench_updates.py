@@ -78,7 +78,7 @@ def swapped(folder: Path, name: str, count: int, rate: int, *, emit: str, keys: 
         agent.wait(lambda: agent.status()["lines_total"] >= agent.written)
         behind, status = time.monotonic() - began - seconds, agent.status()
         agent.end()
-        pauses = sorted(event["pause_ms"] for event in agent.taken())
+        pauses, cpu = (sorted(event[what] for event in agent.taken()) for what in ("pause_ms", "cpu_ms"))
         found: dict[str, object] = {"load": name, "lines/s": round(poured / seconds), "lines": poured, "swaps": count}
         if emit == "lines":
             ids, given, expected = agent.ids(), agent.verdicts(), agent.undisturbed()
@@ -87,7 +87,7 @@ def swapped(folder: Path, name: str, count: int, rate: int, *, emit: str, keys: 
         else:
             found |= {"lost": max(0, agent.written - status["lines_total"])}
             found |= {"repeated": max(0, status["lines_total"] - agent.written), "other scores": None}
-        found |= {f"pause {q}": percentile(pauses, q) for q in (50, 99, 100)}
+        found |= {f"pause {q}": percentile(pauses, q) for q in (50, 99, 100)} | {"cpu 99": percentile(cpu, 99)}
         found |= {"gap 99": percentile(sorted(1000 * gap for gap in agent.gaps(swaps)), 99)}
         found |= {"calm gap 99": percentile(sorted(1000 * gap for gap in agent.gaps(calm)), 99)}
         return found | {"sessions": status["sessions_open"], "behind_s": round(behind, 1)}
