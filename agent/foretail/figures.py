@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from foretail.telemetry import lost
+from foretail.telemetry import lost, metrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,14 +38,16 @@ class Gauges:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._set: set[tuple[str, tuple[tuple[str, str], ...]]] = set()
+        self._set: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+        self._before = self._set
         self._told: dict[tuple[str, ...], float] = {}
 
     def publish(
         self, streams: Mapping[str, Stream], watches: Mapping[str, Watch], journal: Journal | None, wall: float
     ) -> dict[str, dict[str, Any]]:
         """Set them all, and give the figures of each stream. `wall` is epoch seconds."""
-        before, self._set = self._set, set()
+        before, self._set = self._set, {}
+        self._before = before
         told = {}
         for name, stream in streams.items():
             watch = watches.get(name)
@@ -56,13 +58,15 @@ class Gauges:
         if journal is not None:
             self._gauge("journal_bytes", journal.size)
             self._gauge("journal_age_seconds", max(0.0, wall - _compacted_at(journal.directory, wall)))
-        for name, labels in before - self._set:
+        for name, labels in before.keys() - self._set.keys():
             self._registry.remove(name, **dict(labels))
         return told
 
     def _gauge(self, name: str, value: float, **labels: str) -> None:
-        self._set.add((name, tuple(labels.items())))
-        self._registry.set(name, value, **labels)
+        key = name, tuple(labels.items())
+        self._set[key] = value
+        if self._before.get(key) != value:
+            self._registry.set(name, value, **labels)
 
     def _stream(self, name: str, stream: Stream, told: Mapping[str, Any], wall: float) -> None:
         manifest = stream.bundle.manifest
@@ -96,13 +100,19 @@ class Gauges:
         self._gauge("files_open", files, stream=name)
 
     def _loss(self, total: float, **labels: str) -> None:
-        """Sources count in the same series: what is new since the last time is added."""
-        told = self._told.get(tuple(labels.values()), 0)
-        if total > told and labels["cause"].startswith("file_"):  # said where it happened
-            self._registry.add("losses_total", total - told, **labels)
-        elif total > told:
-            lost(total - told, **labels)
-        self._told[tuple(labels.values())] = total
+        """Sources count in the same series: what is new since the last time is added; a reload counts from 0 again."""
+        kind = tuple(labels.values())
+        before = self._told.get(kind, 0)
+        more = total - before if total >= before else total
+        self._told[kind] = total
+        if more and labels["cause"].startswith("file_"):  # said where it happened
+            self._registry.add("losses_total", more, **labels)
+        elif more:
+            lost(more, **labels)
+
+
+gauges = Gauges(metrics)
+"""Of the process: what one loop after the other has set."""
 
 
 def _made(created: str, wall: float) -> float:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import msgspec
 
 from foretail.errors import StreamError
-from foretail.figures import Gauges, of_process
+from foretail.figures import gauges, of_process
 from foretail.state import CHUNKS_MAX, SNAPSHOT_SCHEMA, Entry, Note, Snapshot
 from foretail.telemetry import log, metrics, notify_watchdog, watchdog_s
 from foretail.wake import Flow
@@ -101,7 +101,6 @@ class Loop:
         self._retry_at = self._complained_at = self._publish_at = self._watchdog_at = -math.inf
         self._watchdog_s = watchdog_s() / 2
         self._began = time.time()
-        self._gauges = Gauges(metrics)
         self._flow = Flow()
         self._publish(time.monotonic(), self._began)
 
@@ -386,7 +385,7 @@ class Loop:
         if now < self._publish_at:
             return
         self._publish_at = now + PUBLISH_S
-        streams = self._gauges.publish(self.streams, self.watches, self._journal, wall)
+        streams = gauges.publish(self.streams, self.watches, self._journal, wall)
         metrics.set("unacknowledged_batches", len(self._sent))
         self.published = {
             **of_process(self._began, wall),
@@ -395,5 +394,4 @@ class Loop:
             "sinks": [outlet.status() for outlet in self.outlets],
             "unacknowledged_batches": len(self._sent),
             "journal_bytes": self._journal.size if self._journal is not None else 0,
-            "metrics": metrics.snapshot(),
         }

@@ -328,7 +328,7 @@ def _edges(config: Config, loop: Loop, renewal: Renewal | None, recent: Recent) 
         if config.agent.status_socket:
             observing = loop.observing
             commands = {
-                "status": lambda: loop.published,
+                "status": lambda: {**loop.published, "metrics": telemetry.metrics.snapshot()},
                 "pause": lambda: _told(observing.pause, "paused"),
                 "resume": lambda: _told(observing.resume, "resumed"),
             }
