@@ -92,8 +92,10 @@ def test_vectors_exec_source_leaves_stderr_alone():
 
 @pytest.mark.parametrize("path", AGENT_FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_the_agents_side_is_a_configuration(path):
-    """agent-*.toml is accepted as it is."""
-    assert config.load(path).stream[0].name == "nginx"
+    """agent-*.toml is accepted as it is, and at the end of the packaged file, where the READMEs put it."""
+    assert config.load(path).stream[0].name in {"nginx", "syslog"}
+    packaged = (PLUGINS.parent / "packaging/systemd/agent.toml").read_bytes()
+    assert config.parse(packaged + path.read_bytes(), path.name) == config.load(path)
 
 
 def test_both_sides_of_a_socket_have_one_path():

@@ -32,10 +32,10 @@ def bundle(tmp_path_factory):
 
 
 class Daemon:
-    """syslog-ng with one unix stream as its s_src, and the plugin's file with this test's paths."""
+    """syslog-ng with one unix stream as its s_src, and the plugin's files with this test's paths."""
 
     def __init__(self, syslog_ng, folder, bundle, rules=""):
-        text = rules or (PLUGIN / "program.conf").read_text()
+        text = rules or (PLUGIN / "program.conf").read_text() + (PLUGIN / "verdicts.conf").read_text()
         text = text.replace("/usr/bin/foretail pipe", f"{FORETAIL} pipe --emit lines")
         text = text.replace("/var/lib/foretail/bundles/syslog", bundle).replace("/var/log/foretail", str(folder))
         self.address = str(folder / "log")
