@@ -136,7 +136,7 @@ def test_a_dead_sink_is_one_line_and_a_metric_and_nothing_is_lost(run):
     (line,) = said(agent, "sink.failed")
     assert line["level"] == "warning"
     assert "refused" in line["error"].lower()
-    assert ask(agent.socket)["sinks"][0]["error"] == line["error"]
+    until(lambda: ask(agent.socket)["sinks"][0]["error"] == line["error"])
     with socket.create_server(("127.0.0.1", port)) as server:
         plug, _ = server.accept()
         with plug, plug.makefile("rb") as stream:
