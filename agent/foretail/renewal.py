@@ -130,6 +130,8 @@ class Renewal:
     def _swapped(self, loop: Loop, config: Config, streams: dict[str, Stream]) -> bool:
         """Whether the loop took the streams; then their state is on disk, too."""
         before = {name: stream.bundle.label for name, stream in loop.streams.items()}
+        for name in streams.keys() & loop.streams.keys():
+            streams[name].sessions.reserve(loop.streams[name].sessions)
         swap = Swap(streams, self._step)
         loop.swap(swap)
         for _ in range(int(WAIT_S / LOOK_S)):

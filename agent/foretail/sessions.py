@@ -186,6 +186,10 @@ class Sessions:
         self._began = state["began"]
         self._quiet_until = -np.inf
 
+    def reserve(self, other: Sessions) -> None:
+        """Have memory for what another one holds now and may soon hold."""
+        self.slots.reserve(max(1024, len(other.slots.names) * 9 // 8))
+
     def take(self, other: Sessions) -> None:
         """Go on from a copy of what another one holds, under rules of the same window."""
         self.slots.take(other.slots)

@@ -204,17 +204,30 @@ class Slots:
             ids: int16 `[V_old]`: the new model id of each old one; absent types are UNKNOWN.
             vocabulary: V of the new bundle.
         """
-        used = int(self.columns["n"].max(initial=0))  # beyond it no unit has events: all is PAD, which stays
-        for name, width in (("recent", self.rules.window), ("events", min(used, self.rules.events_max))):
-            self.columns[name] = _mapped(self.columns[name], ids, width)
+        most = int(self.columns["n"].max(initial=0))  # beyond it no unit has events: all is PAD, which stays
+        for name, width in (("recent", self.rules.window), ("events", min(most, self.rules.events_max))):
+            column = self.columns[name][: len(self.names)]
+            for first in range(0, len(column), _ROWS):  # parts that fit the processor's cache: a swap waits for it
+                part = column[first : first + _ROWS, :width]
+                part[:] = np.take(ids, part, mode="clip")
         for slot, counts in self.spill.items():
             moved = np.zeros(vocabulary, np.int64)
             np.add.at(moved, ids, counts)
             self.spill[slot] = moved
 
+    def reserve(self, slots: int) -> None:
+        """Have memory for so many, before it is needed in a hurry."""
+        self.columns = _columns(slots, self.rules)
+        for column in self.columns.values():
+            column[:] = column[0]  # zeros have no memory until they are written
+
     def take(self, other: Slots) -> None:
         """Copy what another one holds under rules of the same window; both go on by themselves."""
-        self.columns = {name: column.copy() for name, column in other.columns.items()}
+        used = len(other.names)
+        if len(self.columns["n"]) < used:
+            self.columns = _columns(used, self.rules)
+        for name, column in other.columns.items():
+            self.columns[name][:used] = column[:used]
         self.names, self._free = other.names.copy(), other._free.copy()
         self.spill = {slot: counts.copy() for slot, counts in other.spill.items()}
         self.evicted_total = other.evicted_total
@@ -245,15 +258,6 @@ class Slots:
             self._evicted[_hash(self.names[slot])] = now + self.rules.idle_s
         self.forget(oldest)
         self.evicted_total += count
-
-
-def _mapped(column: NDArray[np.int16], ids: NDArray[np.int16], width: int) -> NDArray[np.int16]:
-    """The column with `ids` of its first entries, in parts that fit the processor's cache: a swap waits for it."""
-    result = np.zeros_like(column)
-    for first in range(0, len(column), _ROWS):
-        rows = slice(first, first + _ROWS)
-        result[rows, :width] = np.take(ids, column[rows, :width], mode="clip")
-    return result
 
 
 def _hash(key: bytes) -> bytes:
