@@ -130,6 +130,9 @@ def table_options(sub: argparse._ActionsContainer) -> None:
     """How a CSV is written; shared with the trainer's command."""
     sub.add_argument("--text", metavar="COLUMN", help="of --lines: the column of the lines, by name or number from 1")
     sub.add_argument("--quote", default='"', metavar="C", help="quote character of a CSV (default \"); '' = none")
+    sub.add_argument(
+        "--separator", default="", metavar="C", help="between the cells of a CSV (default: found in the file)"
+    )
     sub.add_argument("--no-header", action="store_true", help="the first row of the CSV is data, columns are numbers")
 
 

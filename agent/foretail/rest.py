@@ -83,7 +83,8 @@ def _table(bundle: Bundle, options: argparse.Namespace) -> bool:
     """A verdict for each row of a CSV; True when any is anomalous."""
     from foretail import characters, delimited, rows  # noqa: PLC0415 - only these two options need them
 
-    dialect = delimited.Dialect(quote=options.quote, header=False if options.no_header else None)
+    separator = options.separator.replace("\\t", "\t")
+    dialect = delimited.Dialect(separator, options.quote, header=False if options.no_header else None)
     if options.lines and not options.text:
         raise ConfigError("--lines needs --text COLUMN: the column that holds the lines")
     found: Iterator[rows.RowVerdict | characters.LabelVerdict] = (

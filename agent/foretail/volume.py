@@ -209,7 +209,7 @@ class Volume:
 
     def _verdict(self, origin: str, gauge: Gauge, interval: Closed, weighed: Weighed, row: int) -> IntervalVerdict:
         ratio = float(weighed.ratio[row])
-        anomalous, silent = ratio >= 1, bool(weighed.silent[row])
+        anomalous, silent = ratio >= 1, bool(weighed.silent[row]) or not interval.lines
         why = cause = None
         if anomalous and silent:
             why = rows.silence(SILENCE, interval.silence, gauge.silence_s)

@@ -60,20 +60,20 @@ STYLE: dict[Any, Any] = {
 def elbow(k: Sequence[int], value: Sequence[float], chosen: int, criterion: str) -> str:
     """The criterion over k, the k taken marked."""
     with rc_context(STYLE):
-        figure, axes = _axes("number of clusters k", criterion)
+        figure, axes = frame("number of clusters k", criterion)
         axes.plot(k, value, color=FIRST, marker="o", markersize=3.5)
         if chosen in k:
             at = value[list(k).index(chosen)]
             axes.plot([chosen], [at], color=ALERT, marker="o", markersize=9, fillstyle="none", markeredgewidth=1.8)
             axes.annotate(f"k = {chosen}", (chosen, at), xytext=(8, 8), textcoords="offset points")
         axes.grid(axis="y")
-        return _svg(figure, "elbow", f"{criterion} for {len(k)} values of k; {chosen} was chosen.")
+        return drawn(figure, "elbow", f"{criterion} for {len(k)} values of k; {chosen} was chosen.")
 
 
 def cluster_map(x: Sequence[float], y: Sequence[float], cluster: Sequence[int]) -> str:
     """The skeletons on two SVD axes, coloured by cluster, the largest clusters numbered at their median."""
     with rc_context(STYLE):
-        figure, axes = _axes("first SVD axis", "second SVD axis")
+        figure, axes = frame("first SVD axis", "second SVD axis")
         points, names = np.column_stack([x, y]).astype(float), np.asarray(cluster)
         points = np.arcsinh((points - np.median(points, axis=0)) / _spread(points))  # one outlier must not squeeze all
         axes.set_xticks([])
@@ -85,13 +85,13 @@ def cluster_map(x: Sequence[float], y: Sequence[float], cluster: Sequence[int]) 
         for name in found[np.argsort(-sizes, kind="stable")][:LABELLED_MAX]:
             middle = np.median(points[names == name], axis=0)
             axes.annotate(str(name), (middle[0], middle[1]), xytext=(4, 4), textcoords="offset points", fontsize=9)
-        return _svg(figure, "map", f"Map of {len(points)} distinct message shapes in {len(found)} clusters.")
+        return drawn(figure, "map", f"Map of {len(points)} distinct message shapes in {len(found)} clusters.")
 
 
 def losses(training: Sequence[float], validation: Sequence[float], best: int) -> str:
     """Loss after each epoch on training and held-out windows, the shipped epoch marked."""
     with rc_context(STYLE):
-        figure, axes = _axes("epoch", "nats per event")
+        figure, axes = frame("epoch", "nats per event")
         epochs = range(1, len(training) + 1)
         axes.plot(epochs, training, color=FIRST, marker="o", markersize=3.5, label="training")
         axes.plot(range(1, len(validation) + 1), validation, color=SECOND, marker="s", markersize=3.5, label="held out")
@@ -100,13 +100,13 @@ def losses(training: Sequence[float], validation: Sequence[float], best: int) ->
         axes.set_ylim(bottom=0)
         axes.grid(axis="y")
         axes.legend(loc="upper right")
-        return _svg(figure, "losses", f"Loss over {len(training)} epochs; epoch {best + 1} was shipped.")
+        return drawn(figure, "losses", f"Loss over {len(training)} epochs; epoch {best + 1} was shipped.")
 
 
 def scores(bits: Sequence[float], threshold: float, unit: str) -> str:
     """How many calibration units reach each score, on a log axis, against the threshold."""
     with rc_context(STYLE):
-        figure, axes = _axes("surprise in bits", f"{unit}s")
+        figure, axes = frame("surprise in bits", f"{unit}s")
         values = np.asarray(bits, dtype=float)
         edges = np.linspace(0, max(float(values.max()), threshold) * 1.05 + 1e-9, BARS + 1)
         axes.hist(values, edges.tolist(), color=FIRST, log=True)
@@ -120,13 +120,13 @@ def scores(bits: Sequence[float], threshold: float, unit: str) -> str:
             ha="right",
         )
         above = int((values >= threshold).sum())
-        return _svg(figure, "scores", f"{len(values)} calibration scores, {above} at or over {threshold:.1f} bits.")
+        return drawn(figure, "scores", f"{len(values)} calibration scores, {above} at or over {threshold:.1f} bits.")
 
 
 def blocks(expected: Sequence[float], observed: Sequence[int]) -> str:
     """Alerts per time block: a bar for what came, a mark for what was expected."""
     with rc_context(STYLE):
-        figure, axes = _axes("time block", "alerts")
+        figure, axes = frame("time block", "alerts")
         at = range(1, len(observed) + 1)
         axes.bar(at, observed, color=FIRST, width=0.6, label="observed")
         axes.plot(
@@ -135,13 +135,13 @@ def blocks(expected: Sequence[float], observed: Sequence[int]) -> str:
         axes.set_xticks(list(at))
         axes.set_ylim(0, max(*observed, *expected, 1) * 1.35)
         axes.legend(loc="upper right", ncols=2)
-        return _svg(figure, "blocks", f"Observed {list(observed)} against expected alerts in {len(observed)} blocks.")
+        return drawn(figure, "blocks", f"Observed {list(observed)} against expected alerts in {len(observed)} blocks.")
 
 
 def intervals(rows: Sequence[tuple[str, float, float | None, float | None, bool]]) -> str:
     """One line per detector (name, F1, low, high, ours), the first on top."""
     with rc_context(STYLE):
-        figure, axes = _axes("F1", "", height=0.9 + 0.33 * len(rows))
+        figure, axes = frame("F1", "", height=0.9 + 0.33 * len(rows))
         for row, (_, f1, low, high, ours) in enumerate(rows):
             colour = ALERT if ours else FIRST
             axes.plot([f1 if low is None else low, f1 if high is None else high], [row, row], color=colour)
@@ -151,10 +151,11 @@ def intervals(rows: Sequence[tuple[str, float, float | None, float | None, bool]
         least = min((f1 if low is None else low for _, f1, low, _, _ in rows), default=0.0)
         axes.set_xlim(max(0.0, least - 0.1), 1.02)
         axes.grid(axis="x")
-        return _svg(figure, "f1", f"F1 of {len(rows)} detectors with 95 % intervals; the table has the figures.")
+        return drawn(figure, "f1", f"F1 of {len(rows)} detectors with 95 % intervals; the table has the figures.")
 
 
-def _axes(across: str, up: str, *, height: float = 3.1) -> tuple[Figure, Axes]:
+def frame(across: str, up: str, *, height: float = 3.1) -> tuple[Figure, Axes]:
+    """An empty chart with words along its axes; `height` in inches."""
     figure = Figure(figsize=(6.4, height), layout="constrained")
     axes = figure.add_subplot()
     axes.set_xlabel(_plain(across))
@@ -174,7 +175,7 @@ def _plain(text: str) -> str:
     return visible(short).replace("$", r"\$")
 
 
-def _svg(figure: Figure, name: str, label: str) -> str:
+def drawn(figure: Figure, name: str, label: str) -> str:
     """The figure as an SVG element with its own ids, the page's colours and a name for screen readers."""
     out = io.StringIO()
     with warnings.catch_warnings():  # the reader's browser has more glyphs than the font measured with

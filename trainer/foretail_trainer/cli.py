@@ -98,7 +98,12 @@ def _fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     rows.add_argument("--interval", type=duration, metavar="60s", help="of --timeseries: one row each so long")
     rows.add_argument("--aggregate", choices=("mean", "max", "last"), default="mean", help="of the rows of an interval")
-    rows.add_argument("--model", default="", help="of --timeseries: lstm, gru, rnn, stacked, lstm-ae, ae or conv-ae")
+    rows.add_argument(
+        "--columns", nargs="*", default=[], metavar="COLUMN", help="of --timeseries: only these (default: all numbers)"
+    )
+    rows.add_argument(
+        "--model", default="", help="of --timeseries and volume: lstm, gru, rnn, stacked, lstm-ae, ae or conv-ae"
+    )
     rows.add_argument("--lines", metavar="CSV", help="labelled lines: learn to tell two labels apart")
     rows.add_argument("--label", metavar="COLUMN", help="of --lines: the column of the labels")
     rows.add_argument(
@@ -109,7 +114,18 @@ def _fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     table_options(rows)
     net = fit.add_argument_group("the model")
-    net.add_argument("--cell", choices=("lstm", "gru", "rnn"), default="lstm")
+    net.add_argument(
+        "--cell",
+        choices=("lstm", "gru", "rnn", "stacked", "conv"),
+        default="",
+        help="lstm (default), gru or rnn; with --lines alone conv (default), lstm, stacked or rnn",
+    )
+    net.add_argument(
+        "--detectors",
+        default="sequence,volume",
+        metavar="LIST",
+        help="of a log: sequence (what comes next), volume (how much of it comes), or both (default)",
+    )
     net.add_argument("--layers", type=int, default=1, metavar="N")
     net.add_argument("--window", type=int, default=10, metavar="C", help="events of context (default 10)")
     net.add_argument("--units", type=int, default=64, metavar="U")

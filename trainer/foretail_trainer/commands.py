@@ -13,7 +13,7 @@ from rich.table import Table
 
 from foretail import bundle as bundles
 from foretail.errors import ConfigError
-from foretail_trainer import calibrate, changes, history, judging, learn, present, refit, report
+from foretail_trainer import beside, calibrate, cells, changes, history, judging, learn, present, refit, report
 from foretail_trainer import types as type_edits
 from foretail_trainer.findings import visible
 from foretail_trainer.fit import Plan
@@ -35,10 +35,11 @@ def fit(options: argparse.Namespace) -> int:
         raise ConfigError("--feedback needs --base BUNDLE: the bundle that was judged")
     if options.feedback and any(asked[1:]):
         raise ConfigError("a refit with --feedback takes log files only")
-    if sum(map(bool, asked)) != 1 and not options.feedback:
+    with_lines = options.files and options.lines and not options.sequences and not options.timeseries
+    if sum(map(bool, asked)) != 1 and not options.feedback and not with_lines:
         raise ConfigError("give one of: log files, --sequences FILE, --timeseries CSV, --lines CSV")
-    if options.timeseries or options.lines:
-        return _table(options)
+    if options.timeseries or (options.lines and not options.files):
+        return cells.fit(options)
     if not 1 <= options.window <= 128 or not 1 <= options.units <= 1024 or not 1 <= options.layers <= 4:
         raise ConfigError("--window takes 1 to 128, --units 1 to 1024, --layers 1 to 4")
     with Stages() as stages:
@@ -57,7 +58,7 @@ def fit(options: argparse.Namespace) -> int:
                 exclude=options.exclude or "",
                 base=options.base or "",
                 feedback=tuple(options.feedback),
-                cell=options.cell,
+                cell=options.cell or "lstm",
                 layers=options.layers,
                 window=options.window,
                 units=options.units,
@@ -67,6 +68,9 @@ def fit(options: argparse.Namespace) -> int:
                 hosts=options.hosts,
                 seed=options.seed,
                 types_only=options.types_only,
+                detectors=cells.detectors(options.detectors),
+                volume_model=options.model,
+                labelled=cells.labelled(options, stages) if options.lines else None,
             ),
             stages,
         )
@@ -86,37 +90,6 @@ def fit(options: argparse.Namespace) -> int:
         words = f"the {len(learned.suspects)} strangest sessions are in {SUSPECTS} beside the report (fit --exclude)"
         stages.console.print(words, highlight=False)
     stages.console.print(f"bundle {options.out}, report {page}", highlight=False, markup=False)
-    return 0
-
-
-def _table(options: argparse.Namespace) -> int:
-    """`fit --timeseries CSV` and `fit --lines CSV`: a bundle of one detector."""
-    from foretail.delimited import Dialect  # noqa: PLC0415 - only these two options need them
-    from foretail_trainer import characters, reckoning, single, timeseries  # noqa: PLC0415
-
-    dialect = Dialect(quote=options.quote, header=False if options.no_header else None)
-    with Stages() as stages:
-        if options.timeseries:
-            asked = reckoning.Options(
-                model=options.model or reckoning.MODEL,
-                alpha=options.false_alert_rate or reckoning.DEFAULT.alpha,
-                interval_s=options.interval or 0.0,
-                aggregate=options.aggregate,
-                seed=options.seed,
-            )
-            with stages.stage("series"):
-                series = timeseries.fit_timeseries(options.timeseries, asked, dialect=dialect, drop=options.drop)
-            bundle, notes = single.write_series(options.out, series, name=options.name or ""), series.notes
-        else:
-            if not options.text or not options.label:
-                raise ConfigError("--lines needs --text COLUMN and --label COLUMN")
-            wanted = characters.Options(fpr=options.false_positive_rate, drop=tuple(options.drop), seed=options.seed)
-            with stages.stage("lines"):
-                lines = characters.fit_lines(options.lines, options.text, options.label, wanted, dialect=dialect)
-            bundle, notes = single.write_lines(options.out, lines, name=options.name or ""), lines.notes
-    for note in (*notes, *(f"{name}: {value:.4f}" for name, value in bundle.manifest.metrics.items())):
-        stages.console.print(note, highlight=False, markup=False)
-    stages.console.print(f"bundle {options.out}", highlight=False, markup=False)
     return 0
 
 
@@ -208,5 +181,15 @@ def closing(learned: Learned) -> Table:
         how = "extrapolated: the log is too short to certify this rate" if calibration.extrapolated else "certified"
         certified = learned.calibrated.certified if learned.calibrated else 0.0
         table.add_row("threshold", f"{calibration.threshold:.2f} bits, {how} (it certifies {certified:.2g})")
+    if learned.volume is not None:
+        series = learned.volume.info.series
+        table.add_row(
+            "volume",
+            f"intervals of {series.interval_s:g} s, {len(series.columns)} features, "
+            f"{beside.promised(learned.volume):.2g} false alerts a week and host",
+        )
+    if learned.labelled is not None:
+        found = learned.labelled.metrics
+        table.add_row("labelled lines", f"accuracy {found['accuracy']:.4f}, AUC {found['auc']:.4f} on held-out lines")
     table.add_row("time", f"{learned.seconds:.1f} s")
     return table

@@ -93,6 +93,14 @@ class GateRow(msgspec.Struct, frozen=True):
     passed: bool
 
 
+class Section(msgspec.Struct, frozen=True):
+    """A part of the page that a detector draws itself: `html` of its own making, escaped where it holds text."""
+
+    id: str
+    title: str
+    html: str
+
+
 class ReportData(msgspec.Struct, frozen=True, kw_only=True):
     """Everything `report.html` shows. What is None or empty gets no section.
 
@@ -139,6 +147,7 @@ class ReportData(msgspec.Struct, frozen=True, kw_only=True):
     keys: tuple[KeyRow, ...] = ()
     suspects: tuple[SuspectRow, ...] = ()
     gate: tuple[GateRow, ...] = ()
+    sections: tuple[Section, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property

@@ -17,6 +17,7 @@ from foretail.model import SequenceModel
 from foretail.patterns import Matcher
 from foretail.schema import FIRST, Format, KeyRule, Pattern, Patterns
 from foretail_trainer import (
+    beside,
     calibrate,
     crossfit,
     export,
@@ -29,6 +30,7 @@ from foretail_trainer import (
     training,
     types,
 )
+from foretail_trainer.characters import FittedLines
 from foretail_trainer.fit import Plan
 from foretail_trainer.network import Shape
 
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from foretail_trainer.sequences import Sessions
     from foretail_trainer.stages import Stages
     from foretail_trainer.suspects import Suspect
+    from foretail_trainer.volume import FittedVolume
     from foretail_trainer.windows import Windows
 
 DETECT_LINES = 5_000
@@ -74,6 +77,8 @@ class Options(msgspec.Struct, frozen=True):
         hosts: the log came from; 0 = as many as files.
         seed: of everything random.
         types_only: no model.
+        detectors: that are learned; `volume_model`: of the volume detector, "" = the default.
+        labelled: a classifier of lines that joins them.
     """
 
     out: str
@@ -98,6 +103,9 @@ class Options(msgspec.Struct, frozen=True):
     hosts: int = 0
     seed: int = 0
     types_only: bool = False
+    detectors: tuple[str, ...] = beside.DETECTORS
+    volume_model: str = ""
+    labelled: FittedLines | None = None
 
 
 @dataclass(slots=True)
@@ -124,6 +132,8 @@ class Learned:
     share: NDArray[np.int64] | None = None
     folds: dict[int, Weights] = field(default_factory=dict)
     changes: Changes | None = None
+    volume: FittedVolume | None = None
+    labelled: FittedLines | None = None
     bundle: Bundle | None = None
     seconds: float = 0.0
     suspects: list[Suspect] = field(default_factory=list)
@@ -146,7 +156,7 @@ def fit(options: Options, stages: Stages) -> Learned:
     else:
         with reading.kept(options.files) as paths:
             learned = _from_logs(options, paths, stages)
-    if not options.types_only:
+    if not options.types_only and "sequence" in options.detectors:
         _model(learned, stages)
     with stages.stage("bundle"):
         learned.bundle = pack.pack(learned)
@@ -193,7 +203,7 @@ def _from_logs(options: Options, paths: Sequence[str], stages: Stages) -> Learne
         msgspec.structs.replace(pattern, end=bool(sessions.ends is not None and sessions.ends[number]))
         for number, pattern in enumerate(mined.patterns, FIRST)
     )
-    return Learned(
+    learned = Learned(
         options,
         form,
         key,
@@ -206,7 +216,11 @@ def _from_logs(options: Options, paths: Sequence[str], stages: Stages) -> Learne
         discovery=discovery,
         sessions=sessions,
         notes=list(mined.notes),
+        labelled=options.labelled,
     )
+    if not options.types_only and "volume" in options.detectors:
+        beside.add_volume(learned, lines, stages)
+    return learned
 
 
 def _from_sequences(options: Options, stages: Stages) -> Learned:
@@ -270,7 +284,9 @@ def _model(learned: Learned, stages: Stages) -> None:
             seed=options.seed,
             progress=fold,
         )
-        budget = calibrate.Budget(options.rate, options.per_week, learned.hosts)
+        share = beside.left(learned)
+        rate = options.rate * share if options.rate is not None else None
+        budget = calibrate.Budget(rate, options.per_week * share, learned.hosts)
         learned.calibrated = calibrate.calibrate(sessions, held, vocabulary=vocabulary, budget=budget)
         _say_what_is_promised(learned, budget)
         names = ["(start)", "(end)", "(unknown)", *(pattern.template for pattern in learned.patterns)]

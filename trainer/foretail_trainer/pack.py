@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from foretail import __version__, golden
+from foretail import __version__, golden, others
 from foretail import bundle as bundles
 from foretail.patterns import Matcher
 from foretail.schema import FIRST, SCHEMA, Manifest, Patterns, SequenceInfo, Training
-from foretail_trainer import learn
+from foretail_trainer import beside, learn
 from foretail_trainer.golden import golden as make_golden
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ def pack(learned: Learned) -> Bundle:
     }
     if calibrated:
         files |= calibrated.counts.files()
+    more = beside.parts(learned)
+    files |= more.files
     manifest = Manifest(
         schema=SCHEMA,
         name=options.name or Path(options.out).resolve().name,
@@ -51,11 +53,14 @@ def pack(learned: Learned) -> Bundle:
         training=_training(learned),
         sequence=_sequence(learned),
         calibration=calibrated.calibration if calibrated else None,
-        metrics=_metrics(learned),
+        metrics=_metrics(learned) | more.metrics,
         mix=_mix(learned),
+        volume=more.volume,
+        lines=more.lines,
     )
     bundle = bundles.write(options.out, manifest, files)
     golden.verify(bundle)
+    others.verify(bundle)
     return bundle
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from foretail_trainer import curves
 from foretail_trainer.findings import (
     BlockRow,
     ClusterMap,
@@ -69,6 +70,7 @@ def report_data(learned: Learned) -> ReportData:
         keys=_keys(learned),
         suspects=tuple(_suspect(suspect) for suspect in learned.suspects),
         gate=_gate(learned),
+        sections=curves.sections(learned),
         notes=tuple(learned.notes),
     )
 

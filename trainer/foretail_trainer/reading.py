@@ -42,6 +42,7 @@ class Lines:
         host: int32 `[n]`: number of the host.
         hosts: how many.
         digest: sha256 of all lines.
+        lengths: int32 `[n]`, bytes with the line end; `errors` bool `[n]`: error-level.
     """
 
     ids: NDArray[np.int32]
@@ -50,6 +51,8 @@ class Lines:
     host: NDArray[np.int32]
     hosts: int
     digest: str
+    lengths: NDArray[np.int32]
+    errors: NDArray[np.bool_]
 
 
 @contextmanager
@@ -113,6 +116,8 @@ def read(paths: Sequence[str], matcher: Matcher, progress: Callable[[int], None]
     times: list[NDArray[np.float64]] = []
     keys: list[bytes] = []
     sizes: list[int] = []
+    lengths: list[NDArray[np.int32]] = []
+    errors: list[NDArray[np.bool_]] = []
     interned: dict[bytes, bytes] = {}
     digest, now = hashlib.sha256(), time.time()
     groups = logs.hosts(paths)
@@ -123,6 +128,8 @@ def read(paths: Sequence[str], matcher: Matcher, progress: Callable[[int], None]
             digest.update(b"\n".join(batch.lines) + b"\n")
             ids.append(np.where(typed.index < 0, UNKNOWN, typed.index + FIRST).astype(np.int32))
             stamps.append(typed.times)
+            lengths.append(np.fromiter(map(len, batch.lines), np.int32, len(batch.lines)) + 1)
+            errors.append(typed.errors)
             if typed.keys is not None:
                 keys += [interned.setdefault(key, key) for key in typed.keys]
             lines += len(batch.lines)
@@ -137,4 +144,6 @@ def read(paths: Sequence[str], matcher: Matcher, progress: Callable[[int], None]
         host=np.repeat(np.arange(len(groups), dtype=np.int32), sizes),
         hosts=len(groups),
         digest=digest.hexdigest(),
+        lengths=np.concatenate(lengths),
+        errors=np.concatenate(errors),
     )

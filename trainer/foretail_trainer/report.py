@@ -118,6 +118,7 @@ def _page(template: str, data: ReportData | EvaluateData, figures: dict[str, Mar
         finalize=lambda value: visible(value, 10_000) if type(value) is str else value,
     )
     environment.filters |= {"count": _count, "moment": _moment, "span": _span, "figure": _figure, "text": visible}
+    environment.filters["own"] = Markup
     script, style = _asset("report.js"), _asset("report.css")
     return environment.get_template(template).render(
         data=data,

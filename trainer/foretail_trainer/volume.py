@@ -12,6 +12,7 @@ from foretail.schema import FIRST, UNKNOWN, SeriesInfo, VolumeInfo
 from foretail.tally import Counter, Lines
 from foretail.volume import features
 from foretail_trainer import reckoning, weighing
+from foretail_trainer.calibrate import EXTRAPOLATION_MAX
 from foretail_trainer.reckoning import Options
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ No longer ones: in a quiet log a burst of a minute stands out in ten minutes, no
 LINES_MIN = 30
 ROWS_MIN = 150
 TYPES_MAX = 24
-ALPHA = 0.001
+ALPHA, ALPHA_MAX = 0.001, 0.05
 MODEL = "ae"
 """An autoencoder sees the interval itself: what types write together tells more than what they wrote before."""
 
@@ -57,6 +58,7 @@ def fit_volume(
     patterns: Sequence[Pattern],
     options: Options | None = None,
     *,
+    per_day: float = 0.0,
     readings: Sequence[Reading] = (),
     progress: Callable[[str], None] | None = None,
 ) -> FittedVolume:
@@ -66,6 +68,7 @@ def fit_volume(
         hosts: the typed lines of each host, in order of event time.
         patterns: of the bundle, by rank.
         options: model, alpha; `interval_s` 0 = chosen by the data.
+        per_day: incidents a day and host that may be false, instead of `alpha`; no fewer than one in the whole log.
         readings: numeric parameters whose mean and p95 are features.
         progress: told what happens.
 
@@ -77,7 +80,9 @@ def fit_volume(
     known = [host for host in hosts if len(host.ids) and np.isfinite(host.times).all()]
     if not known:
         raise ConfigError("the volume detector needs a log whose lines carry times; check --format or leave it out")
-    step = options.interval_s or interval(known, options.alpha)
+    if per_day:
+        options = options._replace(alpha=0.0)
+    step = options.interval_s or interval(known, options.alpha, per_day)
     counts = np.bincount(np.concatenate([host.ids for host in known]), minlength=vocabulary)
     counted = informative(counts, known, step)
     draft = VolumeInfo(
@@ -99,13 +104,22 @@ def fit_volume(
         silence=np.array([one.silence for one in closed]),
         counts=len(names) - 2 * len(readings),
     )
-    options = options._replace(interval_s=step, alpha=max(options.alpha, 1 / (len(closed) + 1)))
+    asked = max(options.alpha, per_day * step / 86_400)
+    alpha = min(max(asked, 1 / (EXTRAPOLATION_MAX * (len(closed) + 1))), ALPHA_MAX)
+    notes = []
+    if alpha > asked * 1.01:
+        week = 7 * 86_400 / step
+        notes.append(
+            f"{asked * week:.2g} false alerts a week and host were asked for; {len(closed):,} intervals of training "
+            f"data support no less than {alpha * week:.2g}: train on a longer log for fewer"
+        )
+    options = options._replace(interval_s=step, alpha=alpha)
     fitted = weighing.fit(normal, names, options, progress)
     info = VolumeInfo(fitted.info, draft.types, draft.readings, draft.keys)
-    return FittedVolume(fitted.files, info, normal.times, normal.rows, fitted.weighed, fitted.notes, fitted.agreement)
+    return FittedVolume(fitted.files, info, normal.times, normal.rows, fitted.weighed, tuple(notes), fitted.agreement)
 
 
-def interval(hosts: Sequence[Lines], alpha: float = ALPHA) -> float:
+def interval(hosts: Sequence[Lines], alpha: float = ALPHA, per_day: float = 0.0) -> float:
     """Seconds of an interval: long enough to hold lines, short enough that many remain.
 
     A longer one is taken where two would be over before a silence is longer than normal ones, if any helps.
@@ -120,7 +134,8 @@ def interval(hosts: Sequence[Lines], alpha: float = ALPHA) -> float:
             continue
         fitting = fitting or step
         silence = np.concatenate([_silences(host.times, step) for host in hosts])
-        rate = max(alpha, 1 / (len(silence) + 1)) * weighing.SILENCE_SHARE
+        least = 1 / (EXTRAPOLATION_MAX * (len(silence) + 1))
+        rate = max(alpha, per_day * step / 86_400, least) * weighing.SILENCE_SHARE
         if weighing.silence_limit(silence, rate, step) <= 2 * step:
             return step
     return fitting or shortest

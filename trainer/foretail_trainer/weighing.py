@@ -57,7 +57,6 @@ class Fitted(NamedTuple):
     files: dict[str, bytes]
     weighed: Weighed
     agreement: float
-    notes: tuple[str, ...]
 
 
 def fit(
@@ -76,7 +75,7 @@ def fit(
     """
     if not 0 < options.alpha < 1:
         raise ConfigError(f"the rate of false alerts is {options.alpha}: give a number between 0 and 1")
-    n, f = normal.rows.shape
+    f = normal.rows.shape[1]
     tell = progress or (lambda _: None)
     options = options._replace(window=options.window or WINDOW)
     info = reckoning.described(normal.rows, normal.times, tuple(columns), (True,) * f, None, options)
@@ -111,10 +110,7 @@ def fit(
     files["volume.golden.npy"] = reckoning.golden(fitted, files, "volume")
     files["volume.stats.npy"] = arrays.written(table)
     files["volume.mix.npy"] = arrays.written(mix)
-    notes = []
-    if far:
-        notes.append(f"{n} intervals cannot certify {options.alpha:.2g} false alerts each: extrapolated")
-    return Fitted(info, files, weighed, agreement, tuple(notes))
+    return Fitted(info, files, weighed, agreement)
 
 
 def peaks(x: NDArray[np.float64], hold: int = HOLD) -> NDArray[np.float64]:
