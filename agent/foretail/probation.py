@@ -79,7 +79,8 @@ class Trial:
         self._last = counts
         self.untyped.append(Span(counts.untyped - last.untyped, counts.lines - last.lines))
         room = (counts.at - last.at) / stream.options.match.timeout_s
-        self.cut.append(Span(counts.cut - last.cut, room))
+        fresh = counts.cut < last.cut  # loaded again: it counts from 0
+        self.cut.append(Span(counts.cut - (0 if fresh else last.cut), room))
 
     def harm(self) -> str:
         """`timeouts`, `untyped`, or "" for none."""

@@ -141,16 +141,14 @@ class Renewal:
             return False
         self._config = config
         metrics.set("swap_pause_seconds", swap.pause_s)
-        for name, stream in streams.items():
-            log.info(
-                "bundle.taken",
-                stream=name,
-                bundle=stream.bundle.label,
-                before=before[name],
-                pause_ms=round(swap.pause_s * 1000, 2),
-                cpu_ms=round(swap.cpu_s * 1000, 2),
-            )
-        swap.settle(self._stop)
+        told = {"pause_ms": round(swap.pause_s * 1000, 2), "cpu_ms": round(swap.cpu_s * 1000, 2)}
+        changed = [name for name, stream in streams.items() if stream.bundle.label != before[name]]
+        for name in changed:
+            log.info("bundle.taken", stream=name, bundle=streams[name].bundle.label, before=before[name], **told)
+        if not changed:
+            log.info("config.taken", **told)
+        if not swap.settle(lambda: self._stop.is_set() or not self._orders.empty()):
+            return False  # a loop that begins again needs no snapshot of what was before
         gc.freeze()  # as at the start: what was loaded stays
         return True
 

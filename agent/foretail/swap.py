@@ -16,7 +16,7 @@ import msgspec
 from foretail.columns import Columns
 from foretail.errors import StreamError
 from foretail.state import SNAPSHOT_SCHEMA, Entry, Snapshot
-from foretail.telemetry import log
+from foretail.telemetry import log, metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -89,23 +89,29 @@ class Swap:
 
     # -- the other thread ----------------------------------------------------------------------------------------
 
-    def settle(self, stop: threading.Event) -> None:
-        """Write the snapshot of the moment before the swap, and let go of the old streams; until it is done or `stop`.
+    def settle(self, given_up: Callable[[], bool]) -> bool:
+        """Write the snapshot of the moment before the swap, and let go of the old streams; False if it was given up.
 
-        Raises nothing: what the system refuses is tried again, and the next start can do without.
+        What the system refuses is tried again until `given_up`; a start can do without, but a loop that goes on without
+        it takes no other bundles.
         """
         if self._left is None or self._turning is None:
-            return
+            return True
         states = {name: stream.snapshot() for name, stream in self._left.streams.items()}
         snapshot = msgspec.msgpack.encode(msgspec.structs.replace(self._left, streams=states))
         self._left = None
         self._step("kept")
-        while not stop.is_set():
+        while True:
             try:
                 self._turning.settle(snapshot)
             except StreamError as error:
+                metrics.add("journal_failures_total")
                 log.error("journal.failed", error=str(error), retry_s=RETRY_S)
-                stop.wait(RETRY_S)
             else:
-                break
-        self._step("settled")
+                self._step("settled")
+                return True
+            end = time.monotonic() + RETRY_S
+            while time.monotonic() < end:
+                if given_up():
+                    return False
+                time.sleep(0.05)

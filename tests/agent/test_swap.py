@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import msgspec
@@ -10,8 +12,9 @@ import pytest
 from renumbered import renumbered
 
 from foretail import bundle as bundles
+from foretail import swap
 from foretail.columns import Columns
-from foretail.journal import Restored
+from foretail.journal import Journal, Restored
 from foretail.lines import Batch, Source
 from foretail.schema import FIRST, UNKNOWN, Patterns
 from foretail.state import SNAPSHOT_SCHEMA, Entry, Snapshot, restore
@@ -177,6 +180,51 @@ def test_a_journal_that_goes_over_to_another_cut_has_dropped_the_sessions(tmp_pa
     assert again.teller.totals.sessions_dropped == open_sessions > 0
     assert len(again.sessions) == 0
     assert again.now == fresh.now
+
+
+class Disk:
+    """The system, which refuses snapshots while it is full."""
+
+    def __init__(self) -> None:
+        self.full, self.refused = False, 0
+
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    def open(self, path, *rest):
+        if self.full and "snapshot" in path:
+            self.refused += 1
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return os.open(path, *rest)
+
+
+def test_a_snapshot_that_finds_no_room_is_tried_again_until_it_is_given_up(tmp_path, twin, monkeypatch):
+    """Meanwhile both journals tell the state; afterwards the snapshot is that of the moment of the swap."""
+    disk, (running, fresh) = Disk(), map(stream, twin)
+    journal = Journal.open(tmp_path / "journal", system=disk)
+    columns = running.type(batch(0, 400))
+    journal.acknowledge(journal.append(msgspec.msgpack.encode(Entry("s", columns))))
+    running.judge(columns, LINES[:400])
+    before = running.snapshot()
+    going = swap.Swap({"s": fresh})
+    assert going.reached([], lambda: None)
+    going.take({"s": running}, journal, {}, [])
+    disk.full = True
+    fresh.feed(batch(400, 500))
+    monkeypatch.setattr(swap, "RETRY_S", 0.01)
+
+    def given_up() -> bool:
+        disk.full = disk.refused < 3
+        return False
+
+    assert going.settle(given_up)
+    assert disk.refused == 3
+    assert not journal.turning
+    journal.close()
+    restored = Journal.open(tmp_path / "journal").restore()
+    snapshot = msgspec.msgpack.decode(restored.snapshot, type=Snapshot)
+    assert snapshot.streams["s"] == msgspec.msgpack.decode(msgspec.msgpack.encode(before))
+    assert len(restored.records) == 1
 
 
 def test_a_state_without_the_stream_or_under_its_own_bundle_is_told_apart():
