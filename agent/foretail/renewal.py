@@ -109,8 +109,8 @@ class Renewal:
             with _polite():
                 streams = self._make(config)
         except ConfigError as error:
-            metrics.add("reloads_total", result="refused")
             log.error("config.refused", error=str(error), kept="the configuration and bundles that were running")
+            metrics.add("reloads_total", result="refused")
             telemetry.notify_ready()
             return loop
         self._step("prepared")

@@ -166,8 +166,8 @@ def _reloaded(
     try:
         return fresh.config, assemble(fresh.config, wake, streams=fresh.streams)
     except ConfigError as error:
-        metrics.add("reloads_total", result="refused")
         log.error("config.refused", error=str(error), kept="the configuration and bundles that were running")
+        metrics.add("reloads_total", result="refused")
         streams = {stream.name: make_stream(stream, config, running[stream.name]) for stream in config.stream}
         return config, assemble(config, wake, streams=streams)
 
