@@ -177,7 +177,7 @@ def _service(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     for name, about in (
         ("status", "What the running agent does, and what it would have raised."),
         ("pause", "Keep incidents back until `resume`."),
-        ("resume", "Raise incidents again."),
+        ("resume", "Raise incidents again; ends the first hours of observing, too."),
     ):
         sub = _command(commands, name, f"operate:{name}", about, f"foretail {name}")
         sub.add_argument("-c", "--config", default="/etc/foretail/agent.toml", metavar="FILE")

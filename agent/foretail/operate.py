@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ import msgspec
 from foretail import bundle as bundles
 from foretail import golden, others
 from foretail.activation import followed
-from foretail.config import load
+from foretail.config import FileSink, load
 from foretail.errors import ConfigError
 from foretail.globs import Globs
 from foretail.mutes import read as read_mutes
@@ -24,12 +25,18 @@ from foretail.tables import printable, table
 if TYPE_CHECKING:
     import argparse
 
+SERVICE = "foretail"
+"""The user of the packaged service."""
+FILES_SHOWN = 10
+"""Of each stream, by `check`."""
+
 
 def check(options: argparse.Namespace) -> int:
     """`foretail check`: everything `run` needs, without running."""
     config = load(options.config)
     read_mutes(config.incidents.mute_file)
     rows, problems = [], []
+    tailed: list[str] = []
     for stream in config.stream:
         bundle = bundles.read(stream.bundle)
         golden.verify(bundle)
@@ -39,10 +46,17 @@ def check(options: argparse.Namespace) -> int:
         if stream.include and not paths:
             problems.append(f"stream {stream.name}: no file matches {' '.join(stream.include)} yet")
         size = sum(Path(path).stat().st_size for path in paths if path not in unreadable)
-        rows.append((stream.name, bundle.label, len(paths), f"{size / 1e6:.1f}", stream.emit, " ".join(paths[:3])))
-    print(table(["stream", "bundle", "files", "MB", "emit", "would tail"], rows, right=frozenset({2, 3})))
+        rows.append((stream.name, bundle.label, len(paths), f"{size / 1e6:.1f}", stream.emit))
+        tailed += [f"{stream.name} would tail {path}" for path in paths[:FILES_SHOWN]]
+        tailed += [f"{stream.name} would tail {len(paths) - FILES_SHOWN} more"] * (len(paths) > FILES_SHOWN)
+    print(table(["stream", "bundle", "files", "MB", "emit"], rows, right=frozenset({2, 3})))
+    tailed += [f"{source.stream} would listen at {source.address} ({source.type})" for source in config.source]
+    print("\n".join(map(printable, tailed)))
     for sink in config.sink:
-        print(f"sink {sink.name or sink.type}: {sink.type}, policy {sink.policy}")
+        place = next((getattr(sink, key) for key in ("path", "url", "address") if hasattr(sink, key)), "")
+        print(f"sink {sink.name}: " + ", ".join(filter(None, [printable(place) or sink.type, f"policy {sink.policy}"])))
+        if isinstance(sink, FileSink) and not os.access(_writable(Path(sink.path).parent), os.W_OK):
+            problems.append(f"sink {sink.name}: {Path(sink.path).parent} cannot be written by this user")
     update, state_dir = config.update, Path(config.agent.state_dir)
     if update.url:
         print(f"update {update.url}: channel {update.channel}, every {update.interval_h:g} h by the {update.by}")
@@ -55,6 +69,8 @@ def check(options: argparse.Namespace) -> int:
         problems.append(f"agent.state_dir {config.agent.state_dir} cannot be written by this user")
     for problem in problems:
         print(f"warning: {printable(problem)}")
+    if os.geteuid() == 0 and _is_user(SERVICE):
+        print(f"root may read everything; `sudo -u {SERVICE} foretail check -c FILE` says what the service may")
     print(f"{options.config} is valid" + (f", with {len(problems)} warning(s)" if problems else ""))
     return 0
 
@@ -83,7 +99,7 @@ def status(options: argparse.Namespace) -> int:
     head = ["stream", "bundle", "lines", "untyped", "sessions", "raised", "kept back", "lag MB", "kernels"]
     print(table(head, rows, right=frozenset({2, 3, 4, 5, 6, 7})))
     if answer.get("observing"):
-        print(f"observing: {answer['observing']}")
+        print(f"observing, so incidents are kept back: {answer['observing']}")
     for name, figures in streams.items():
         for incident in figures["observed"]:
             when = datetime.fromtimestamp(incident.get("time") or 0, UTC).strftime("%Y-%m-%d %H:%M:%S")
@@ -91,7 +107,7 @@ def status(options: argparse.Namespace) -> int:
         if any(figures["losses"].get(key) for key in ("truncated_bytes", "vanished_bytes", "dropped_bytes")):
             print(f"{name}: losses {figures['losses']}")
         if figures["kernels"] != "xnnpack":
-            print(f"{name}: the model runs without XNNPACK, about four times slower; see docs/operations")
+            print(f"{name}: the model runs without XNNPACK, about four times slower; is /proc/cpuinfo hidden?")
     for sink in answer.get("sinks", []):
         trouble = f", error: {sink['error']}" if sink.get("error") else ""
         print(f"sink {sink['name']}: {sink['queue_records']} records wait{trouble}")
@@ -104,13 +120,18 @@ def status(options: argparse.Namespace) -> int:
 
 def pause(options: argparse.Namespace) -> int:
     """`foretail pause`: keep incidents back."""
-    print(ask(_socket(options), "pause")["state"])
+    print(f"{ask(_socket(options), 'pause')['state']}: incidents are kept back until `foretail resume`")
     return 0
 
 
 def resume(options: argparse.Namespace) -> int:
     """`foretail resume`: raise incidents again."""
-    print(ask(_socket(options), "resume")["state"])
+    said = ask(_socket(options), "resume")["state"]
+    file = load(options.config).agent.observe_file if not options.socket else ""
+    still = file and Path(file).exists()
+    print(
+        f"{said}: " + (f"but incidents are kept back while {file} exists" if still else "incidents are raised from now")
+    )
     return 0
 
 
@@ -162,6 +183,13 @@ def _socket(options: argparse.Namespace) -> str:
     if not found:
         raise ConfigError(f"{options.config} sets no agent.status_socket; name one with --socket")
     return found
+
+
+def _is_user(name: str) -> bool:
+    try:
+        return bool(pwd.getpwnam(name))
+    except KeyError:
+        return False
 
 
 def _writable(path: Path) -> Path:

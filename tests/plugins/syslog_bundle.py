@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from foretail import bundle, headers
-from foretail.schema import Calibration, KeyRule, Manifest, Pattern, Patterns, SequenceInfo, Tail, Training
+from foretail.schema import Calibration, Format, KeyRule, Manifest, Pattern, Patterns, SequenceInfo, Tail, Training
 
 MODELS = Path(__file__).parents[1] / "agent" / "models"
 TEMPLATES = (
@@ -24,8 +24,8 @@ TEMPLATES = (
 )
 
 
-def write(folder: Path) -> str:
-    """Write the bundle; its path."""
+def write(folder: Path, form: Format | None = None) -> str:
+    """Write the bundle, for lines of a format (default: syslog's); its path."""
     names = [f"{number:016x}" for number in range(1, 10)]
     patterns = tuple(
         Pattern(1, number, name, template, regex, number, support=100)
@@ -40,7 +40,7 @@ def write(folder: Path) -> str:
         trainer="0.1.0",
         agent_min="0.1.0",
         files={},
-        format=headers.named("rfc3164"),
+        format=form or headers.named("rfc3164"),
         key=KeyRule("search", r"(\d+)", endless=True),
         idle_s=60.0,
         training=Training(digest="0" * 64, lines=1000, sessions=10),
