@@ -76,6 +76,8 @@ class Rotations:
                 moved.append((tail, tail.cursor()))
             elif not tail.packed:
                 self._look_at_unmoved(tail, found)
+            elif tail.unread:  # it does not grow: what could not be read is tried again
+                self._turns.mark(tail)
         return moved
 
     def _look_at_unmoved(self, tail: Tail, found: Look) -> None:

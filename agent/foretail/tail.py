@@ -90,8 +90,9 @@ class Tail:
         """Give where reading must go on if all batches so far are delivered."""
         size = max(self.size, self._cursor.offset)
         known = self._cursor
-        now = (self.path, size, self.place.inode, self.rotated)
-        if (known.path, known.size, known.inode, known.rotated) != now:
+        changed_ns = max(self.changed_ns, 0) or known.changed_ns
+        now = (self.path, size, self.place.inode, self.rotated, changed_ns)
+        if (known.path, known.size, known.inode, known.rotated, known.changed_ns) != now:
             self._cursor = msgspec.structs.replace(
                 known,
                 path=self.path,
@@ -100,7 +101,7 @@ class Tail:
                 inode=self.place.inode,
                 device=self.place.device,
                 rotated=self.rotated,
-                changed_ns=max(self.changed_ns, 0),
+                changed_ns=changed_ns,
             )
         return self._cursor
 
@@ -240,7 +241,7 @@ class Tail:
             after=self.after,
             real_path=self.real_path,
             rotated=self.rotated,
-            changed_ns=max(self.changed_ns, 0),
+            changed_ns=max(self.changed_ns, 0) or self._cursor.changed_ns,
         )
 
     def _again(self, start: int, size: int) -> bytes:

@@ -301,6 +301,43 @@ def test_a_file_filled_copied_and_emptied_between_two_looks_is_read(tailing):
     assert seer.restart() == []
 
 
+def test_what_was_read_and_packed_is_not_read_again_at_the_next_rotation(tailing):
+    """Its last write is older than the file that was rotated since."""
+    seer = tailing("app.log")
+    seer.directory.write("app.log", 20, end=False)
+    seer.directory.rename("app.log")
+    seer.see(changed=False)
+    seer.quiet()
+    assert seer.quiet() == []
+    seer.directory.create("app.log")
+    seer.see(changed=False)
+    seer.directory.pack("app.log.1")
+    seer.directory.rename("app.log")
+    assert seer.see(changed=False) + seer.quiet() + seer.quiet() == []
+
+
+def test_a_packed_copy_that_could_not_be_opened_at_once_is_read_later(tailing):
+    """It does not grow, so nothing but the next look brings it back."""
+    seer = tailing("app.log", reading=Reading("sim", read_bytes_max=16), limits=WatchLimits(descriptors_max=1))
+    put(seer, "app.log", b"one " * 4, b"two " * 4)
+    seer.agent.look()
+    seer.agent.read(1)
+    seer.directory.copy("app.log")
+    seer.directory.truncate("app.log")
+    seer.directory.pack("app.log.1")
+    put(seer, "app.log", b"new")
+    seer.agent.look()
+    (packed,) = [tail for tail in seer.agent.watch.tails() if tail.packed]
+    packed.close()  # as for want of descriptors
+    hidden = seer.directory.path("app.log.1.gz").rename(seer.directory.root.parent / "hidden")
+    seer.directory.path("app.log.1.gz").write_bytes(b"\x1f\x8b\x08 not yet whole")
+    seer.agent.read()
+    hidden.replace(seer.directory.path("app.log.1.gz"))
+    for _ in range(3):
+        seer.see(changed=False)
+    assert sorted(seer.agent.lines) == [b"new", b"one " * 4, b"two " * 4]
+
+
 def test_a_log_of_another_instance_is_no_missed_rotation(tailing):
     """It is beside, it is newer, it is not included."""
     seer = tailing("app.log")
