@@ -67,6 +67,13 @@ class Cache:
             result[missing] = self._learn(rows[missing], tags[missing], compute)
         return result
 
+    def rows(self, most: int) -> NDArray[Any]:
+        """At most so many rows, those used last: [m, width]. Another thread may ask; then a few may be mixed."""
+        rows, used = self._rows.copy(), self._used.copy()
+        latest = np.argsort(used)[-most:] if len(rows) else np.zeros(0, np.intp)
+        found: NDArray[Any] = rows[latest][used[latest] > 0]
+        return found[(found >= 0).all(axis=1)]
+
     def _hash(self, rows: NDArray[Any]) -> NDArray[np.uint64]:
         result: NDArray[np.uint64] = rows.astype(np.uint64) @ self._multipliers
         return result

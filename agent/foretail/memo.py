@@ -73,6 +73,10 @@ class Memo(Generic[Value]):
             if self._windows >= 2:
                 self.paused, self._windows = True, 0
 
+    def keys(self, most: int) -> list[bytes]:
+        """At most so many of the younger generation; another thread may ask."""
+        return list(self._young)[-most:]
+
     @property
     def entries(self) -> int:
         """Entries of both generations."""

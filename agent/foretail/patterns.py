@@ -107,6 +107,16 @@ class Matcher:
         except TimeoutError:
             return text
 
+    def known(self, most: int) -> list[bytes]:
+        """Skeletons of late, at most so many; another thread may ask."""
+        return self._memo.keys(most)
+
+    def warm(self, skeletons: Sequence[bytes]) -> None:
+        """Settle skeletons before lines with them come; counts nothing."""
+        for skeleton in skeletons:
+            self._new(skeleton, skeleton)
+        self.stats = MatchStats()
+
     def _entries(self, texts: Sequence[bytes], joined: bytes) -> list[Entry]:
         skeletons = _skeletons(texts, joined)
         known = list(map(self._memo.get, skeletons))

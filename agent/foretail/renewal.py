@@ -21,6 +21,7 @@ from foretail.config import ForwardSink, HttpSink, TcpSink, Update
 from foretail.errors import ConfigError
 from foretail.swap import Swap
 from foretail.telemetry import log, metrics
+from foretail.warming import warm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -130,8 +131,10 @@ class Renewal:
     def _swapped(self, loop: Loop, config: Config, streams: dict[str, Stream]) -> bool:
         """Whether the loop took the streams; then their state is on disk, too."""
         before = {name: stream.bundle.label for name, stream in loop.streams.items()}
-        for name in streams.keys() & loop.streams.keys():
-            streams[name].sessions.reserve(loop.streams[name].sessions)
+        with _polite():
+            for name, stream in streams.items():
+                warm(stream, loop.streams[name])
+                stream.sessions.reserve(loop.streams[name].sessions)
         swap = Swap(streams, self._step)
         loop.swap(swap)
         for _ in range(int(WAIT_S / LOOK_S)):
