@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 import pytest
+import structlog
 
 pytest.importorskip("tuf")
 pytest.importorskip("cryptography")
@@ -46,6 +47,13 @@ def until(true):
     while not true():
         assert time.monotonic() < deadline, "it did not get there in time"
         time.sleep(0.02)
+
+
+@pytest.fixture(autouse=True)
+def _diagnostics_of_this_test():
+    """A scheduled look writes them to the stderr that it finds, which is gone after the test."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="module")
