@@ -29,6 +29,11 @@ def folder_of(path: str) -> str:
     return os.path.dirname(path)  # noqa: PTH120
 
 
+def original(path: str) -> str:
+    """Give the path that a rotated file had first: `/var/log/app.log` for `/var/log/app.log.2.gz`."""
+    return os.path.join(folder_of(path), family(name_of(path)))  # noqa: PTH118
+
+
 def real(path: str) -> str:
     """Give the path of the file itself, behind symbolic links."""
     return os.path.realpath(path)

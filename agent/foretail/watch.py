@@ -18,7 +18,7 @@ from foretail.newcomers import Newcomers
 from foretail.placing import latest_first, place
 from foretail.registry import Registry
 from foretail.rotations import Moment, Rotations
-from foretail.search import Folders, folder_of
+from foretail.search import Folders, folder_of, original
 from foretail.turns import Turns
 
 if TYPE_CHECKING:
@@ -275,5 +275,7 @@ class Watch:
             tail = self._followed.tails.get(cursor.id)
             if tail is None or tail.path != cursor.path:
                 self._followed.leave(cursor.path, cursor.id)
+            if cursor.rotated:
+                self._followed.leave(original(cursor.path), cursor.id)
         for cursor in latest:
             self._rotations.take_in_missed(cursor)

@@ -288,6 +288,24 @@ def test_rotations_over_several_restarts_are_read_in_their_order(tailing, how, e
     assert lines == [b"line %04d and so on" % i for i in range(number)]
 
 
+def test_a_log_that_begins_after_a_restart_comes_after_all_rotated_files(tailing):
+    """Also after one that nobody saw under its first name."""
+    seer = tailing("app.log", reading=Reading("sim", read_bytes_max=16))
+    put(seer, "app.log", b"one " * 30)
+    seer.agent.look()
+    seer.directory.rename("app.log")
+    put(seer, "app.log", b"two " * 30)
+    seer.directory.rename("app.log")
+    seer.agent.look()
+    seer.agent.crash()
+    seer.agent.start()
+    seer.directory.create("app.log")
+    seer.agent.look()
+    seer.directory.rename("app.log")
+    put(seer, "app.log", b"three")
+    assert seer.see(changed=False) == [b"one " * 30, b"two " * 30, b"three"]
+
+
 def test_a_file_filled_copied_and_emptied_between_two_looks_is_read(tailing):
     """It was empty before and holds less now: only its copy tells."""
     seer = tailing("app.log")
