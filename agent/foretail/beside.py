@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from foretail.bundle import Bundle
     from foretail.columns import Columns
+    from foretail.explain import Seen
     from foretail.patterns import Typed
     from foretail.verdicts import IntervalVerdict, Span
 
@@ -138,16 +139,17 @@ class Beside:
 
     # -- intervals -----------------------------------------------------------------------------------------------
 
-    def count(self, columns: Columns, times: NDArray[np.float64]) -> list[tuple[int, IntervalVerdict]]:
-        """The intervals that a batch closes, each with the row of the line that closed it, in order.
+    def count(self, columns: Columns, seen: Seen) -> list[tuple[int, IntervalVerdict]]:
+        """The anomalous intervals that a batch closes, each with the row of the line that closed it, in order.
 
         Args:
             columns: of the batch.
-            times: float64 `[n]` of its lines.
+            seen: the same lines, judged.
         """
         if self._volume is None:
             return []
-        origin, lines = tally.of_columns(columns, times)
+        times = seen.times
+        origin, lines = tally.of_columns(columns, seen.ids, times, seen.errors)
         found = self._volume.add(origin, lines) + self._volume.advance(float(times[-1]))
         if not found:
             return []

@@ -285,7 +285,7 @@ class Stream:
             self._tell(self.sessions.end(self._now), None, None, intervals, records, observed=observed)
         if columns.ids:
             seen, units = self._score(columns, lines)
-            intervals = self.beside.count(columns, seen.times) if ours else []
+            intervals = self.beside.count(columns, seen) if ours else []
             self._tell(units, seen, columns, intervals, records, observed=observed)
             self.teller.count(seen, columns, records)
         self.teller.close(self._now, records)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import os.path
-import zlib
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,8 @@ GAP = 60
 """Intervals of silence that are judged one by one; after more the origin is gone or the clock jumped."""
 VALUES_MAX = 4096
 """Values of one reading that an interval keeps."""
-KEYS_MAX = 200_000
+KEYS_MAX = 50_000
+"""Distinct keys of one interval; more are not counted."""
 
 
 class Readings(msgspec.Struct, frozen=True, array_like=True):
@@ -104,21 +104,25 @@ class Lines(msgspec.Struct, frozen=True):
     readings: Readings = Readings()
 
 
-def of_columns(columns: Columns, times: NDArray[np.float64]) -> tuple[str, Lines]:
+def of_columns(
+    columns: Columns, ids: NDArray[np.int32], times: NDArray[np.float64], errors: NDArray[np.bool_]
+) -> tuple[str, Lines]:
     """A journalled batch as the counter takes it: its origin (the file's path over rotations) and its lines.
 
     Args:
         columns: of the batch.
-        times: float64 `[n]` of its lines.
+        ids: int32 `[n]` model ids.
+        times: float64 `[n]`, epoch seconds.
+        errors: bool `[n]`: error-level.
     """
     folder, name = os.path.split(columns.path)
     offsets = np.frombuffer(columns.offsets, np.int64)
     end = (int(offsets[0]) if len(offsets) else 0) + columns.size
     return os.path.join(folder, family(name)), Lines(  # noqa: PTH118 (a text for ids, no file)
-        ids=np.frombuffer(columns.ids, np.int16).astype(np.int32),
+        ids=ids,
         times=times,
         lengths=np.maximum(np.diff(offsets, append=end), 0),
-        errors=np.unpackbits(np.frombuffer(columns.errors, np.uint8), count=len(offsets)).astype(np.bool_),
+        errors=errors,
         which=np.frombuffer(columns.which, np.int32),
         keys=columns.keys,
         readings=columns.readings,
@@ -133,7 +137,7 @@ class Interval:
         self.counts = np.zeros(vocabulary, np.int64)
         self.bytes = self.errors = 0
         self.silence = 0.0
-        self.keys: set[int] = set()
+        self.keys: set[bytes] = set()
         self.values: list[list[float]] = [[] for _ in info.readings]
 
     @property
@@ -141,16 +145,15 @@ class Interval:
         """All lines, typed or not."""
         return int(self.counts.sum())
 
-    def take(self, lines: Lines, part: slice, last: float | None) -> None:
-        """Add a part of a batch; `last`: when the line before it came."""
+    def take(self, lines: Lines, part: slice, sums: tuple[int, int, float]) -> None:
+        """Add a part of a batch; `sums`: its bytes, its error lines, the longest time before one of its lines."""
         self.counts += np.bincount(lines.ids[part], minlength=len(self.counts))
-        self.bytes += int(lines.lengths[part].sum())
-        self.errors += int(lines.errors[part].sum())
-        times = lines.times[part]
-        self.silence = max(self.silence, float(np.diff(times, prepend=times[0] if last is None else last).max()))
+        self.bytes += sums[0]
+        self.errors += sums[1]
+        self.silence = max(self.silence, sums[2])
         if self._info.keys and len(self.keys) < KEYS_MAX:
-            held = np.unique(lines.which[part])
-            self.keys.update(zlib.crc32(lines.keys[number]) for number in held[held >= 0].tolist())
+            held = np.flatnonzero(np.bincount(lines.which[part] + 1)[1:])
+            self.keys.update(map(lines.keys.__getitem__, held.tolist()))
         if lines.readings.row:
             at = np.frombuffer(lines.readings.row, np.int32)
             inside = np.flatnonzero((at >= part.start) & (at < part.stop))
@@ -224,12 +227,22 @@ class Counter:
 
     def add(self, lines: Lines) -> list[Closed]:
         """Count a batch; the intervals that it closes, in order."""
-        bins = np.floor(lines.times / self._step).astype(np.int64)
-        starts = [*np.flatnonzero(np.diff(bins, prepend=bins[0] - 1)).tolist(), len(bins)] if len(bins) else []
         closed: list[Closed] = []
-        for start, end in pairwise(starts):
+        if not len(lines.times):
+            return closed
+        bins = np.floor(lines.times / self._step).astype(np.int64)
+        starts = np.flatnonzero(np.diff(bins, prepend=bins[0] - 1))
+        gaps = np.diff(lines.times, prepend=lines.times[0])
+        longest = np.maximum.reduceat(gaps, starts).tolist()
+        size = np.add.reduceat(lines.lengths, starts).tolist()
+        errors = np.add.reduceat(lines.errors.astype(np.int64), starts).tolist()
+        for number, (start, end) in enumerate(pairwise([*starts.tolist(), len(bins)])):
             self._move(int(bins[start]), closed, line=True)
-            self._now.take(lines, slice(start, end), self._last)
+            if self._last is None:  # nothing came before: what lies between is no silence
+                longest[number] = float(gaps[start + 1 : end].max(initial=0.0))
+            elif not start:
+                longest[number] = max(longest[number], float(lines.times[0]) - self._last)
+            self._now.take(lines, slice(start, end), (size[number], errors[number], longest[number]))
             self._last = float(lines.times[end - 1])
         return closed
 

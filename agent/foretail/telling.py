@@ -64,7 +64,6 @@ class Totals(msgspec.Struct):
     anomalous_lines: int = 0
     units: int = 0
     anomalous_units: int = 0
-    intervals: int = 0
     anomalous_intervals: int = 0
     incidents: int = 0
     observed: int = 0
@@ -235,10 +234,7 @@ class Teller:
         )
 
     def _interval(self, verdict: IntervalVerdict, records: list[bytes], *, observed: bool) -> None:
-        """One interval; of an incident that lasts, those that say the same join it."""
-        self.totals.intervals += 1
-        if not verdict.anomalous:
-            return
+        """One anomalous interval; of an incident that lasts, those that say the same join it."""
         self.totals.anomalous_intervals += 1
         if self._options.emit in {"anomalies", "lines"}:
             records.append(verdicts.encode(verdict))

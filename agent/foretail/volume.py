@@ -143,12 +143,14 @@ class Volume:
     Args:
         bundle: with a `volume` section.
         stream, machine: of every verdict.
+        every: verdicts of all intervals are wanted, not of anomalous ones alone.
 
     Raises:
         ConfigError: the section is missing or its files do not fit.
     """
 
-    def __init__(self, bundle: Bundle, *, stream: str, machine: str = "") -> None:
+    def __init__(self, bundle: Bundle, *, stream: str, machine: str = "", every: bool = False) -> None:
+        self._every = every
         info = bundle.manifest.volume
         if info is None:
             raise ConfigError(f"bundle {bundle.path} has no volume detector; fit it on a log with times")
@@ -167,7 +169,7 @@ class Volume:
         self.evicted = 0
 
     def add(self, origin: str, lines: Lines) -> list[IntervalVerdict]:
-        """Count the lines of one origin; verdicts of the intervals they close, in order of time."""
+        """Count the lines of one origin; verdicts of (anomalous) intervals that they close, in order of time."""
         if not len(lines.ids):
             return []
         pair = self._pair(origin)
@@ -204,7 +206,8 @@ class Volume:
         out = []
         for run in runs:
             weighed = gauge.weigh(run)
-            out += [self._verdict(origin, gauge, interval, weighed, row) for row, interval in enumerate(run)]
+            wanted = range(len(run)) if self._every else np.flatnonzero(weighed.anomalous).tolist()
+            out += [self._verdict(origin, gauge, run[row], weighed, row) for row in wanted]
         return out
 
     def _verdict(self, origin: str, gauge: Gauge, interval: Closed, weighed: Weighed, row: int) -> IntervalVerdict:

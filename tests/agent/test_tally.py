@@ -95,7 +95,7 @@ def test_readings_are_mean_and_p95():
 
 
 def test_a_journalled_batch_is_counted():
-    """Columns as the journal holds them: times, lengths and errors of each line, and the origin over rotations."""
+    """Columns as the journal holds them: the length of each line, and the origin over rotations."""
     columns = Columns(
         path="/var/log/x.log.1",
         ids=np.array([3, 2], np.int16).tobytes(),
@@ -107,7 +107,7 @@ def test_a_journalled_batch_is_counted():
         errors=np.packbits(np.array([False, True])).tobytes(),
         size=25,
     )
-    origin, got = of_columns(columns, np.array([5.0, 5.0]))
+    origin, got = of_columns(columns, np.array([3, 2], np.int32), np.array([5.0, 5.0]), np.array([False, True]))
     assert origin == "/var/log/x.log"
     assert [got.ids.tolist(), got.times.tolist(), got.lengths.tolist(), got.errors.tolist()] == [
         [3, 2],

@@ -66,13 +66,13 @@ def bundle(tmp_path_factory):
 
 def judged(bundle, lines, cuts=()):
     """Verdicts of a log given in parts, through a snapshot at each cut."""
-    one, out = Volume(bundle, stream="s"), []
+    one, out = Volume(bundle, stream="s", every=True), []
     edges = [0, *cuts, len(lines.ids)]
     for start, end in pairwise(edges):
         part = volume.lines_of(lines.ids[start:end], lines.times[start:end], lines.lengths[start:end])
         out += one.add("/var/log/x", part)
         state = msgspec.msgpack.encode(one.snapshot())
-        one = Volume(bundle, stream="s")
+        one = Volume(bundle, stream="s", every=True)
         one.restore(msgspec.msgpack.decode(state))
     return out + one.advance(float(lines.times[-1]) + 60)
 
@@ -128,7 +128,7 @@ def test_verdicts_do_not_depend_on_cuts(bundle):
 
 def test_origins_are_apart(bundle):
     """Two files have intervals, histories and ids of their own."""
-    one, lines = Volume(bundle, stream="s"), log(5, seed=4)
+    one, lines = Volume(bundle, stream="s", every=True), log(5, seed=4)
     found = one.add("a", lines) + one.add("b", lines)
     assert {"a", "b"} == {verdict.source for verdict in found}
     assert len(found) == len({verdict.id for verdict in found})
