@@ -97,9 +97,7 @@ def ask(path: str, command: str = "status", timeout_s: float = 5.0) -> dict[str,
         except PermissionError:
             raise ConfigError(f"{path}: permission denied; run as root or as a member of the agent's group.") from None
         except (FileNotFoundError, ConnectionRefusedError):
-            raise ConfigError(
-                f"no agent answers at {path}; start `foretail run` with this status_socket"
-            ) from None
+            raise ConfigError(f"no agent answers at {path}; start `foretail run` with this status_socket") from None
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: no proper answer within {timeout_s} s: {error}.") from None
     if "error" in answer:
