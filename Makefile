@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export TF_ENABLE_ONEDNN_OPTS ?= 0
 
-BENCHES := types match model sequences hdfs hdfs-raw incidents score tail volume lines updates pipe kill agent faults
+BENCHES := types match model sequences hdfs hdfs-raw incidents score tail volume lines feedback updates pipe kill agent faults
 
 .PHONY: help demo test lint types format wheel deb test-agent test-tflite-runtime test-deb bench clean \
 	$(addprefix bench-,$(BENCHES))

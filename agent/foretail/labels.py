@@ -79,6 +79,8 @@ def of(record: Judged, bundle: Bundle, verdict: str, reason: str, *, log: bool =
     Raises:
         ConfigError: nothing is known of the line's past: an unexplained verdict whose log is gone.
     """
+    if record.reasons[:1] == ("volume",):
+        raise ConfigError(f"{record.id} is about how much was written, not about what; there is no label for that yet")
     why = record.explanation or Explanation()
     session = isinstance(record, SessionVerdict) or why.events is not None
     history = _Of(record, bundle, why).session(log=log) if session else _Of(record, bundle, why).line(log=log)

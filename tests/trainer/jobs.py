@@ -75,7 +75,7 @@ def records(bundle: Path, log: Path, emit: str) -> list[dict]:
 def flagged(bundle: Path, log: Path) -> set[str]:
     """Sessions with an anomalous line or end."""
     rows = [row for row in records(bundle, log, "anomalies") if row["anomalous"]]
-    return {row.get("session") or row.get("key") for row in rows}
+    return {row.get("session") or row.get("key") for row in rows} - {None}
 
 
 def label(folder: Path, bundle: Path, rows: list[dict], word: str) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -12,12 +11,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from foretail import logs, verdicts
-from foretail.columns import Columns
 from foretail.rest import machine
-from foretail.schema import END, FIRST, UNKNOWN
+from foretail.schema import FIRST, UNKNOWN
 from foretail.stream import Stream
 from foretail.telling import Options
-from foretail_trainer import feedback
+from foretail_trainer import feedback, rehearing
 from foretail_trainer.findings import visible
 
 if TYPE_CHECKING:
@@ -31,15 +29,6 @@ if TYPE_CHECKING:
 
 WEEK_S = 7 * 86_400.0
 SHOWN = 20
-SEQUENCES_MAX = 20_000
-"""Distinct old sessions that are judged again when there is no new log."""
-
-
-class Outcome(NamedTuple):
-    """How a bundle judges what was labelled: the greater of the scores of the line and of its session."""
-
-    score: float
-    raised: bool
 
 
 class Retired(msgspec.Struct, frozen=True):
@@ -137,15 +126,17 @@ def of(
     assert was is not None  # noqa: S101 - `refit` saw to it
     assert now is not None  # noqa: S101
     assert learned.sessions is not None  # noqa: S101
-    back = _backwards(base, learned)
-    before = outcomes(base, [one._replace(ids=back[one.ids]) for one in lessons])
-    after = outcomes(bundle, lessons)
+    back = backwards(base, learned)
+    before = rehearing.labels(base, [one._replace(ids=back[one.ids]) for one in lessons])
+    after = rehearing.labels(bundle, lessons)
     if paths:
         judged = "the last week of the new logs"
         first, second = _anomalies(base, paths), _anomalies(bundle, paths)
     else:
         judged = "the last week that the base learned from"
-        first, second = _sequences(base, learned.sessions, back), _sequences(bundle, learned.sessions, None)
+        recent = _recent(learned.sessions)
+        first = _sequences(rehearing.sessions(base, learned.sessions, recent, back))
+        second = _sequences(rehearing.sessions(bundle, learned.sessions, recent))
     return Changes(
         base=base.label,
         bundle=bundle.label,
@@ -170,69 +161,13 @@ def of(
     )
 
 
-def _backwards(base: Bundle, learned: Learned) -> np.ndarray:
+def backwards(base: Bundle, learned: Learned) -> np.ndarray:
     """The model id in the base of each model id now; what it lacks is unknown to it."""
     known = {one.type_id: number for number, one in enumerate(base.patterns, FIRST)}
     return np.array([*range(FIRST), *(known.get(one.type_id, UNKNOWN) for one in learned.patterns)], np.int32)
 
 
-def outcomes(bundle: Bundle, lessons: Sequence[Lesson]) -> list[Outcome | None]:
-    """How the agent would judge what was labelled, by its own code.
-
-    Args:
-        bundle: on its own numbers.
-        lessons: in the same.
-
-    Returns:
-        None where it cannot be told.
-    """
-    stream, whole = Stream(bundle, Options("label", emit="lines")), _rows(bundle)
-    found: list[Outcome | None] = []
-    for number, lesson in enumerate(lessons):
-        scores = []
-        if lesson.at < len(lesson.ids):
-            records = stream.judge(_columns(lesson, number))
-            lines = [one for one in map(_decoded, records) if isinstance(one, verdicts.LineVerdict)]
-            scores += [one.score for one in lines if one.offset == lesson.at]
-        if lesson.target == END or (lesson.whole and not stream.sessions.rules.endless):
-            scores += [one.score for one in whole.sequences([lesson.ids.tolist()])]
-        alone = len(lesson.ids) == 1 and not lesson.label.begins  # a line of no session is judged by its type only
-        known = lesson.target == END or not alone or lesson.label.reasons[:1] == ("novelty",)
-        found.append(Outcome(max(scores), max(scores) >= 0.5) if scores and known else None)
-    return found
-
-
-def _rows(bundle: Bundle) -> Stream:
-    """A stream for whole sessions: the end of a row is its end, whatever its types say."""
-    open_ended = tuple(msgspec.structs.replace(pattern, end=False) for pattern in bundle.patterns)
-    return Stream(replace(bundle, patterns=open_ended), Options("default"))
-
-
-def _columns(lesson: Lesson, number: int) -> Columns:
-    """A labelled session as the journal would hold it."""
-    n = len(lesson.ids)
-    return Columns(
-        source=f"{number:024x}",
-        path="label",
-        whole=lesson.label.begins,
-        ids=lesson.ids.astype(np.int16).tobytes(),
-        keys=[b"%d" % number],
-        which=np.zeros(n, np.int32).tobytes(),
-        times=np.zeros(1).tobytes(),
-        runs=np.array([n], np.int32).tobytes(),
-        offsets=np.arange(n, dtype=np.int64).tobytes(),
-        errors=np.packbits(np.zeros(n, np.bool_)).tobytes(),
-        unseen=["0" * 16] * int((lesson.ids == UNKNOWN).sum()),
-        size=n,
-    )
-
-
-def _decoded(record: bytes) -> verdicts.Record:
-    found: verdicts.Record = msgspec.json.decode(record, type=verdicts.Record)
-    return found
-
-
-def _held(lesson: Lesson, before: Outcome | None, after: Outcome | None) -> Held:
+def _held(lesson: Lesson, before: rehearing.Outcome | None, after: rehearing.Outcome | None) -> Held:
     one = lesson.label
     return Held(
         one.id,
@@ -255,37 +190,29 @@ def _anomalies(bundle: Bundle, paths: Sequence[str]) -> Found:
     for host in logs.hosts(paths):
         stream = Stream(bundle, Options("default", machine=machine() + host.name, emit="anomalies"))
         for record in _records(stream, host.paths):
-            if isinstance(record, verdicts.LineVerdict | verdicts.SessionVerdict) and record.anomalous:
+            if record is not None and record.anomalous:
                 found[record.id] = (record.time if record.time is not None else np.inf, _words(record))
         newest = max(newest, stream.now)
     return {name: (words, 1) for name, (when, words) in found.items() if when >= newest - WEEK_S}
 
 
-def _records(stream: Stream, paths: Sequence[str]) -> Iterator[verdicts.Record]:
+def _records(stream: Stream, paths: Sequence[str]) -> Iterator[verdicts.LineVerdict | verdicts.SessionVerdict | None]:
     for batch in logs.batches(paths, "default"):
-        yield from map(_decoded, stream.feed(batch))
-    yield from map(_decoded, stream.finish(ended=False))
+        yield from map(rehearing.decoded, stream.feed(batch))
+    yield from map(rehearing.decoded, stream.finish(ended=False))
 
 
-def _sequences(bundle: Bundle, sessions: Sessions, back: np.ndarray | None) -> Found:
-    """The anomalous ones among the old sessions of the last week (of all, without times); each distinct one once."""
-    recent = np.ones(len(sessions), np.bool_)
-    if len(sessions.times):
-        last = sessions.times[sessions.stops - 1]
-        recent = last >= last.max() - WEEK_S
-    table: dict[bytes, int] = {}
-    # as the refit numbers them: a session has one name in both bundles
-    for row in np.flatnonzero(recent & ~sessions.censored | recent & sessions.endless).tolist():
-        name = sessions.ids[sessions.starts[row] : sessions.stops[row]].tobytes()
-        table[name] = table.get(name, 0) + int(sessions.weight[row])
-    found: Found = {}
-    names = list(table)[:SEQUENCES_MAX]
-    rows = [np.frombuffer(name, np.int32) for name in names]
-    judged = _rows(bundle).sequences([(row if back is None else back[row]).tolist() for row in rows])
-    for name, verdict in zip(names, judged, strict=True):
-        if verdict.anomalous:
-            found[name.hex()] = (_words(verdict), table[name])
-    return found
+def _sequences(heard: dict[bytes, rehearing.Heard]) -> Found:
+    """The anomalous ones among old sessions."""
+    return {name.hex(): (_words(one.verdict), one.weight) for name, one in heard.items() if one.verdict.anomalous}
+
+
+def _recent(sessions: Sessions) -> np.ndarray:
+    """Sessions of the last week; all of them where there are no times."""
+    if not len(sessions.times):
+        return np.ones(len(sessions), np.bool_)
+    last = sessions.times[sessions.stops - 1]
+    return np.asarray(last >= last.max() - WEEK_S)
 
 
 def _words(record: verdicts.LineVerdict | verdicts.SessionVerdict) -> tuple[str, str]:

@@ -35,6 +35,8 @@ LEAST = 3.0
 """A lesson counts as if it had come three times at least."""
 CONTEXTS_MAX = 32
 """Other contexts in which a cause is taught."""
+ANYWHERE = 1024
+"""Windows of the log in which a new message is put to teach that it may come."""
 STRUCK_SHARE_MAX = 0.02
 """More units than that are what the log is made of, not a fault in it (as in `suspects`)."""
 
@@ -96,24 +98,27 @@ def of(labels: Sequence[Label], vocabulary: Vocabulary) -> list[Lesson]:
 
 
 def windows(lessons: Sequence[Lesson], corpus: Windows) -> Windows:
-    """What a network shall learn beside the windows of its training sessions.
+    """What a network shall learn beside the windows of its training sessions; of two equal ones the heavier.
 
     Args:
         lessons: normal ones teach their cause; anomalies teach what comes in their place.
         corpus: the windows of the training sessions, int32 `[n, C]`.
     """
-    rows: list[NDArray[np.int32]] = []
-    targets: list[int] = []
-    weights: list[float] = []
-    for lesson in lessons:
-        found = _taught(lesson, corpus) + _steps(lesson, corpus) if lesson.normal else _instead(lesson, corpus)
-        for window, target, weight in found:
-            rows.append(window)
-            targets.append(target)
-            weights.append(weight)
+    found: dict[tuple[bytes, int], float] = {}
+    taught = [row for one in lessons if one.normal for row in (*_taught(one, corpus), *_steps(one, corpus))]
+    for target, weight in {one.target: one.weight for one in lessons if one.normal and one.fresh}.items():
+        taught += _anywhere(target, weight, corpus)
+    for window, target, weight in [
+        *taught,
+        *(row for one in lessons if not one.normal for row in _instead(one, corpus)),
+    ]:
+        name = window.tobytes(), target
+        found[name] = max(found.get(name, 0.0), weight)
     size = corpus.window.shape[1]
     return Windows(
-        np.array(rows, np.int32).reshape(-1, size), np.array(targets, np.int32), np.array(weights, np.float64)
+        np.frombuffer(b"".join(window for window, _ in found), np.int32).reshape(-1, size).copy(),
+        np.array([target for _, target in found], np.int32),
+        np.array(list(found.values()), np.float64),
     )
 
 
@@ -133,9 +138,9 @@ def _taught(lesson: Lesson, corpus: Windows) -> list[tuple[NDArray[np.int32], in
     if target in {PAD, UNKNOWN} or (own == UNKNOWN).all():
         return []
     rows = _alike(own, corpus)
-    others, mass = _distinct(corpus, rows)
-    total = max(LEAST, SHARE * float(corpus.weight[rows].sum())) * lesson.weight
-    share = total / (len(others) + 1)
+    others = _distinct(corpus, rows)
+    others = others[(others != own).any(axis=1)]
+    share = max(LEAST, SHARE * float(corpus.weight[rows].sum())) * lesson.weight / (len(others) + 1)
     after = lesson.ids[lesson.at + 1 :][:size]
     closes = lesson.label.ends and len(lesson.ids) - lesson.at - 1 <= size and target != END
     found = []
@@ -148,10 +153,6 @@ def _taught(lesson: Lesson, corpus: Windows) -> list[tuple[NDArray[np.int32], in
             past = np.append(past, event).astype(np.int32)
         if closes:
             found.append((past[-size:], END, share))
-    if lesson.fresh and not len(after) and not lesson.label.ends:  # nobody knows what follows: the log goes on as ever
-        for row in rows[np.argsort(-corpus.weight[rows], kind="stable")][:CONTEXTS_MAX].tolist():
-            past = np.append(corpus.window[row], target).astype(np.int32)
-            found.append((past[-size:], int(corpus.target[row]), total * float(corpus.weight[row]) / max(mass, 1.0)))
     return found
 
 
@@ -165,8 +166,29 @@ def _steps(lesson: Lesson, corpus: Windows) -> list[tuple[NDArray[np.int32], int
         own = _window(lesson.ids[:place], size, pad)
         rows = _alike(own, corpus)
         wanted = max(LEAST, SHARE * float(corpus.weight[rows].sum()))
-        if float(corpus.weight[rows][corpus.target[rows] == target].sum()) < wanted:
-            found.append((own, target, wanted * lesson.weight))
+        if float(corpus.weight[rows][corpus.target[rows] == target].sum()) >= wanted:
+            continue
+        others = _distinct(corpus, rows)
+        others = others[(others != own).any(axis=1)]
+        found += [(one, target, wanted * lesson.weight / (len(others) + 1)) for one in (own, *others)]
+    return found
+
+
+def _anywhere(target: int, weight: float, corpus: Windows) -> list[tuple[NDArray[np.int32], int, float]]:
+    """A message that is new and normal may come anywhere, once or more, and the log goes on as it would without it."""
+    rng = np.random.default_rng(target)
+    chance = corpus.weight / corpus.weight.sum()
+    rows = rng.choice(len(chance), ANYWHERE, p=chance)
+    each = SHARE * float(corpus.weight.sum()) / ANYWHERE * weight
+    size = corpus.window.shape[1]
+    found = []
+    for number, row in enumerate(rows.tolist()):
+        window = corpus.window[row]
+        found.append((window, target, each))
+        for _ in range(1 + number % 3):
+            window = np.insert(window, int(rng.integers(1, size + 1)), target)[1:].astype(np.int32)
+        found.append((window, int(corpus.target[row]), each))
+        found.append((window, target, each))
     return found
 
 
@@ -194,13 +216,13 @@ def _alike(own: NDArray[np.int32], corpus: Windows) -> NDArray[np.int64]:
     return np.flatnonzero((corpus.window[:, -CAUSE:][:, known] == last[known]).all(axis=1))
 
 
-def _distinct(corpus: Windows, rows: NDArray[np.int64]) -> tuple[NDArray[np.int32], float]:
-    """The most frequent of the windows in these rows, each once, and the weight of all rows."""
+def _distinct(corpus: Windows, rows: NDArray[np.int64]) -> NDArray[np.int32]:
+    """The most frequent of the windows in these rows, each once: int32 `[d, C]`."""
     if not len(rows):
-        return corpus.window[:0], 0.0
+        return corpus.window[:0]
     names, place = np.unique(corpus.window[rows], axis=0, return_inverse=True)
     mass = np.bincount(place.ravel(), corpus.weight[rows], len(names))
-    return names[np.argsort(-mass, kind="stable")[:CONTEXTS_MAX]], float(mass.sum())
+    return names[np.argsort(-mass, kind="stable")[:CONTEXTS_MAX]]
 
 
 def _window(past: NDArray[np.int32], size: int, pad: int) -> NDArray[np.int32]:
@@ -246,16 +268,19 @@ def vectors(lessons: Sequence[Lesson], vocabulary: int) -> NDArray[np.int32]:
     return np.unique(np.array(rows, np.int32).reshape(-1, vocabulary), axis=0)
 
 
-def taught(seen: NDArray[np.int32], support: NDArray[np.int64], extra: NDArray[np.int32]) -> Counts:
+def taught(
+    seen: NDArray[np.int32], support: NDArray[np.int64], extra: NDArray[np.int32], fresh: NDArray[np.bool_]
+) -> Counts:
     """The table of normal type counts; those of confirmed sessions cost nothing, because a person vouches for them.
 
     Args:
         seen: int32 `[r, V]` distinct vectors of the training sessions.
         support: int64 `[r]`.
         extra: int32 `[m, V]` of labels. They move no weight: what else differs is as odd as before.
+        fresh: bool `[V]`: new types that a label calls normal. Nobody knows yet how often they come: any number does.
     """
     counts = learn(seen, support)
-    if not len(extra) or not len(counts):
+    if not len(counts) or not (len(extra) or fresh.any()):
         return counts
     held = dict(zip(map(bytes, np.ascontiguousarray(seen, np.int32)), support.tolist(), strict=True))
     said = {bytes(row) for row in np.ascontiguousarray(extra, np.int32)}
@@ -267,6 +292,6 @@ def taught(seen: NDArray[np.int32], support: NDArray[np.int64], extra: NDArray[n
     return Counts(
         np.concatenate([first, rest[:room]]),
         np.concatenate([np.zeros(len(first)), np.array(price[:room], np.float64)]),
-        counts.weight,
+        np.where(fresh, 0.0, counts.weight),
         counts.rank,
     )

@@ -10,6 +10,7 @@ import numpy as np
 
 from foretail.errors import ConfigError
 from foretail.schema import UNKNOWN
+from foretail_trainer.export import distributions
 from foretail_trainer.network import CELLS, Shape, Weights, check
 
 if TYPE_CHECKING:
@@ -29,6 +30,29 @@ def carried(weights: Weights, origin: Sequence[int]) -> Weights:
     embedding, *cells, head, bias = weights.arrays
     shape = weights.shape._replace(vocabulary=len(old))
     return Weights(shape, (embedding[old], *cells, np.ascontiguousarray(head[:, old]), bias[old]))
+
+
+def welcomed(weights: Weights, new: Sequence[int], window: NDArray[np.int32], share: float) -> Weights:
+    """The network with outputs for new types that expect them everywhere alike: training then says where not.
+
+    What `carried` gives a new type for output is that of UNKNOWN, which never comes: hundreds of steps away from any
+    use.
+
+    Args:
+        weights: of `carried`.
+        new: ids of the new types.
+        window: int32 `[n, C]`, a sample of the log.
+        share: that each of them shall have of the events, on average over the sample (the geometric mean); all of
+            them together less than 1.
+    """
+    if not len(new) or not len(window):
+        return weights
+    *rest, head, bias = (array.copy() for array in weights.arrays)
+    head[:, list(new)], bias[list(new)] = 0.0, 0.0
+    total = np.exp(-distributions(Weights(weights.shape, (*rest, head, bias)), window)[:, new[0]].astype(np.float64))
+    known = np.log(np.maximum(total - len(new), 1e-9))  # of the exponents of all other outputs
+    bias[list(new)] = np.log(share / (1 - len(new) * share)) + known.mean()
+    return Weights(weights.shape, (*rest, head, bias))
 
 
 def write(weights: Weights) -> bytes:
