@@ -26,6 +26,7 @@ from foretail.ledger import (
     NOTE,
     SNAPSHOT,
     Header,
+    continues,
     header,
     read_journal,
     read_snapshot,
@@ -176,11 +177,9 @@ class Journal:
     @property
     def needs_compaction(self) -> bool:
         """Whether the journal has outgrown its snapshot, or a failed fsync made it unsure."""
-        limits = self.limits
-        if self.turning:
-            return False
+        turning, limits = self.turning, self.limits
         grown = max(limits.compact_bytes_min, min(limits.compact_bytes_max, limits.ratio * self._snapshot_bytes))
-        return self.size > grown or self._lost_pages
+        return not turning and (self.size > grown or self._lost_pages)
 
     def compact(self, snapshot: bytes) -> None:
         """Replace snapshot and journal by a snapshot of the state as of the last append; all must be acknowledged.
@@ -214,8 +213,7 @@ class Journal:
     def turn_over(self, payload: bytes) -> Turning:
         """Begin the next generation's journal with this record, acknowledged: all before it must be.
 
-        Its snapshot, of the state before that record, is written by what this gives. Takes no fsync: the loop waits.
-        Raises as `append` does.
+        Its snapshot, of the state before that record, is written by what this gives. No fsync; raises as `append` does.
         """
         if self.acknowledged < self.sequence or self.needs_compaction or self._turning is not None:
             raise AssertionError(f"turn_over() at record {self.sequence} before the state was settled")
@@ -321,11 +319,12 @@ class Journal:
         return Restored(*base, cut_bytes=cut_bytes, recovered=recovered)
 
     def _newest(self) -> int:
-        """Find the newest generation; remove the empty journal of a compaction that did not come to its end."""
+        """Find the newest generation; remove the journal of one that did not come about."""
         newest = max(self._generations(SNAPSHOT), default=0)
         for generation in self._generations(JOURNAL):
             path = self._path(JOURNAL, generation)
-            if generation > newest and path.stat().st_size <= HEADER_BYTES:
+            empty = path.stat().st_size <= HEADER_BYTES
+            if generation > newest and (empty or not continues(path, self._path(JOURNAL, generation - 1))):
                 self._system.unlink(str(path))
         return max([newest, *self._generations(JOURNAL)])
 

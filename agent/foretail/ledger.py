@@ -76,6 +76,20 @@ def read_journal(path: Path) -> Content:
         return _read_records(file, head, total)
 
 
+def continues(path: Path, before: Path) -> bool:
+    """Whether a journal begins where the one before it ends: after a power failure its beginning can outlast their end.
+
+    True also where there is none before, or nothing can be read: that is damage of another kind.
+    """
+    try:
+        with path.open("rb") as file:
+            head, _, _ = _read_header(file, path, JOURNAL)
+        content = read_journal(before)
+    except (OSError, ValueError):
+        return True
+    return content.cut == 0 and content.sequence >= head.sequence
+
+
 def _read_records(file: BinaryIO, head: Header, total: int) -> Content:
     sequence = acknowledged = head.sequence
     records: list[bytes] = []

@@ -97,6 +97,7 @@ class Swap:
         """
         if self._left is None or self._turning is None:
             return True
+        self._turning.order()
         states = {name: stream.snapshot() for name, stream in self._left.streams.items()}
         snapshot = msgspec.msgpack.encode(msgspec.structs.replace(self._left, streams=states))
         self._left = None

@@ -33,19 +33,24 @@ class Turning:
         self.size = -1
         self._path, self._head, self._before, self._system = path, head, before, system
 
+    def order(self) -> None:
+        """Bring the journal before to the disk; from any thread, and soon: until then nothing of this one is."""
+        if not self.ordered:
+            with contextlib.suppress(OSError):  # what it lost the snapshot holds
+                self._system.fsync(self._before)
+            with contextlib.suppress(OSError):
+                os.close(self._before)
+            self.ordered = True
+
     def settle(self, snapshot: bytes) -> None:
         """Write the snapshot, of the state before the generation's first record; from any thread.
 
         Raises StreamError when the system refuses: to be called again, or else the next start does it.
         """
+        self.order()
+        if self.cancelled:
+            return
         try:
-            if not self.ordered:
-                with contextlib.suppress(OSError):  # what it lost the snapshot holds
-                    self._system.fsync(self._before)
-                os.close(self._before)
-                self.ordered = True
-            if self.cancelled:
-                return
             head = header(SNAPSHOT, self._head, snapshot)
             write_durably(self._path, (head, snapshot), self._system)
         except OSError as error:

@@ -222,6 +222,23 @@ def test_a_start_without_the_newest_snapshot_writes_one_soon(tmp_path):
     assert Journal.open(tmp_path).restore().snapshot == b"both"
 
 
+@pytest.mark.parametrize("left", ["torn", "short"])
+def test_a_journal_whose_beginning_outlasts_the_end_of_the_one_before_is_left_out(tmp_path, left):
+    """After a power failure in the moment of a turn: the state is that of what was on the disk, without a hole."""
+    journal = Journal.open(tmp_path)
+    journal.acknowledge(journal.append(b"one"))
+    size = journal.size
+    journal.acknowledge(journal.append(b"two"))
+    journal.turn_over(b"turned")
+    journal.acknowledge(journal.append(b"three"))
+    journal.close()
+    os.truncate(tmp_path / "journal-0", size + (5 if left == "torn" else 0))
+    again = Journal.open(tmp_path)
+    assert again.restore().records == [b"one"]
+    assert again.append(b"again") == 2
+    again.close()
+
+
 def test_a_full_disk_that_is_freed_again_loses_nothing(tmp_path):
     """The half-written record is cut off before the next one is written."""
     faults = Faults()
