@@ -27,7 +27,8 @@ def place(cursors: list[Cursor], listed: Mapping[str, Look], folders: Folders) -
     left = {cursor.id: cursor for cursor in cursors}
     by_inode = _paths_by_inode(listed)
     for step in (_same_inode, _same_path, _copies, _same_inode_alone):
-        for cursor in list(left.values()):
+        waiting = list(left.values())
+        for cursor in latest_first(waiting) if step is _same_inode_alone else waiting:
             least, paths = step(cursor, by_inode, folders)
             found = open_first(paths, taken, partial(_holds, cursor, least))
             if found is not None:

@@ -101,8 +101,8 @@ class Rotations:
             return False
         try:
             intact = tail.intact()
-            if intact:
-                tail.learn_head()
+            if intact and tail.learn_head():  # noted: after a kill it may have to be found by it
+                self.newcomers.born[tail.id] = tail.cursor()
         except OSError:
             return False
         return not intact

@@ -120,11 +120,13 @@ class Tail:
         """Have the next look be news, so that what failed now is tried again."""
         self.changed_ns = -1
 
-    def learn_head(self) -> None:
-        """While nothing is read, know the file by what it begins with."""
-        if self.position == 0 and self.file is not None:
-            head = self.file.read_at(0, HEAD_BYTES)
-            self._cursor = msgspec.structs.replace(self._cursor, head_bytes=len(head), head=digest(head))
+    def learn_head(self) -> bool:
+        """While nothing is read, know the file by what it begins with; whether that is more than before."""
+        if self.position or self.file is None or self._cursor.head_bytes == HEAD_BYTES:
+            return False
+        head, before = self.file.read_at(0, HEAD_BYTES), self._cursor.head_bytes
+        self._cursor = msgspec.structs.replace(self._cursor, head_bytes=len(head), head=digest(head))
+        return len(head) > before
 
     def come_after(self, id_: str) -> None:
         """Take place behind a source that was found late."""

@@ -18,10 +18,19 @@ class Turns:
     def __init__(self) -> None:
         self._ready: deque[Tail] = deque()
         self._waiting: set[str] = set()
+        self._missed: set[str] = set()
         self._given: deque[tuple[Batch, Cursor]] = deque()
 
     def __contains__(self, tail: Tail) -> bool:
         return tail.id in self._waiting
+
+    def miss(self, tail: Tail) -> None:
+        """Have those after a tail wait that was not found where it was, until `look_again`."""
+        self._missed.add(tail.id)
+
+    def look_again(self) -> None:
+        """Forget what was missed: a look follows, which finds it or gives it up."""
+        self._missed.clear()
 
     def mark(self, tail: Tail) -> None:
         """Queue a tail, behind the others."""
@@ -36,7 +45,8 @@ class Turns:
             self._waiting.discard(tail.id)
             if followed.tails.get(tail.id) is not tail:
                 continue
-            if not any(earlier.unread and earlier.id in self._waiting for earlier in followed.before(tail)):
+            busy = self._waiting | self._missed if self._missed else self._waiting
+            if not any(earlier.unread and earlier.id in busy for earlier in followed.before(tail)):
                 return tail
             self.mark(tail)
         return None

@@ -136,6 +136,7 @@ class Watch:
         Reads nothing but what identity needs. `arrived` is for lines that were waiting to be complete and never will.
         """
         self._looked_at = now
+        self._turns.look_again()
         self._rotations.at = Moment(now, arrived, Folders())
         moved = self._rotations.look_at_known()
         for tail, _ in moved:
@@ -206,6 +207,8 @@ class Watch:
         """Read one file once; it queues again behind the others if there is more."""
         self._rotations.at = self._rotations.at._replace(now=now, wall=arrived)
         if not self._followed.descriptors.have(tail, now):
+            if self._followed.descriptors.may_try(tail.path, now):  # moved since the last look
+                self._turns.miss(tail)
             return None
         position = tail.position
         try:
