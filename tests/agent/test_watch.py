@@ -319,6 +319,39 @@ def test_a_file_filled_copied_and_emptied_between_two_looks_is_read(tailing):
     assert seer.restart() == []
 
 
+def test_a_log_of_which_nothing_was_read_is_found_by_its_head(tailing):
+    """It was empty when it was first seen, filled, and copied and truncated while the agent was down."""
+    seer = tailing("app.log")
+    seer.directory.create("app.log")
+    seer.agent.look()
+    put(seer, "app.log", b"one", b"two")
+    seer.agent.look()
+    (before,) = [tail.id for tail in seer.agent.watch.tails()]
+    seer.agent.crash()
+    seer.directory.copy("app.log")
+    seer.directory.truncate("app.log")
+    put(seer, "app.log", b"three")
+    seer.agent.start()
+    assert seer.see(changed=False) == [b"one", b"two", b"three"]
+    assert [line for _, line in seer.agent.delivered[before]] == [b"one", b"two"]
+    assert seer.quiet() == []
+    assert seer.lost() == 0
+
+
+def test_a_log_that_moved_between_look_and_read_is_waited_for(tailing):
+    """What came after it stays behind it."""
+    seer = tailing("app.log", limits=WatchLimits(descriptors_max=1, quiet_s=QUIET_S))
+    put(seer, "app.log", b"one")
+    seer.agent.look()
+    seer.directory.rename("app.log")
+    put(seer, "app.log", b"two")
+    seer.agent.look()
+    seer.directory.rename("app.log")
+    seer.agent.read()
+    assert seer.see(changed=False) + seer.quiet() == seer.agent.lines
+    assert seer.agent.lines == [b"one", b"two"]
+
+
 def test_what_was_read_and_packed_is_not_read_again_at_the_next_rotation(tailing):
     """Its last write is older than the file that was rotated since."""
     seer = tailing("app.log")
