@@ -1,4 +1,8 @@
-"""The units of packaging/systemd: clean, closely confined, and foretail works inside their sandbox."""
+"""The units of packaging/systemd: clean, closely confined, and foretail works inside their sandbox.
+
+Here the filter of system calls and the file system are made by `sandbox`. `make test-deb` starts systemd itself as
+process 1 of a fresh Debian, where it is allowed to, and the packaged service under it, with every setting of the unit.
+"""
 
 import configparser
 import json
