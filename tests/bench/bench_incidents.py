@@ -66,7 +66,7 @@ def middle(lines: list[bytes], bundle: Path, folder: Path, starts: int, seed: in
         agent = Agent(folder / f"agent{number}", tables + file_sink(out), "poll_s = 0.2\n")
         agent.start()
         agent.started()
-        agent.wait("its first look", lambda agent=agent: agent.status().get("streams"))
+        agent.wait("its first look", partial(_found, agent))
         with log.open("ab") as file:
             file.write(b"".join(lines[place:]))
         agent.wait("the end of the log", partial(agent.settled, len(lines) - place))
@@ -74,6 +74,11 @@ def middle(lines: list[bytes], bundle: Path, folder: Path, starts: int, seed: in
         found = opened(out)
         rows.append([place, len(lines) - place, len(found), 1e4 * len(found) / (len(lines) - place)])
     return rows
+
+
+def _found(agent: Agent) -> bool:
+    """Whether it has looked at the file: what is written from now on is what it reads."""
+    return "file.found" in agent.said()
 
 
 def incidents(bundle: Bundle, lines: list[bytes]) -> list[bytes]:
