@@ -145,6 +145,14 @@ def test_command_lines_are_found():
     assert {file.partition("/")[0] for file, _ in commands()} == {"fluent-bit", "vector", "rsyslog", "syslog-ng"}
 
 
+def test_the_manual_page_has_every_command():
+    """`man foretail` names what `foretail --help` names."""
+    page = (PLUGINS.parent / "packaging/deb/foretail.1").read_text()
+    found = re.findall(r"^    (\w+) +[A-Z]", cli.parser().format_help(), re.MULTILINE)
+    assert {"run", "label", "bundle"} <= set(found)
+    assert [name for name in found if not re.search(rf"\b{name}\b", page)] == []
+
+
 CONTAINER = Path(__file__).parents[2] / "packaging/container"
 
 
