@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import glob
+import lzma
 import math
 import time
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from foretail import logs
 from foretail.columns import columns_of
+from foretail.errors import ConfigError
 from foretail.lines import Batch, Source
 from foretail.patterns import Matcher
 from foretail.schema import FIRST, UNKNOWN
@@ -26,7 +31,7 @@ BACK_BYTES = 4 << 20
 AHEAD_BYTES = 16 << 20
 EVENTS_MAX = 1000
 """Events of a session that a label keeps."""
-_ROTATIONS = 3
+_ROTATIONS = 5
 
 
 class Around(NamedTuple):
@@ -54,7 +59,7 @@ def around(
 
     Args:
         bundle: types the lines.
-        path: of the log as the record names it; after a rotation it is found as `path.1` too.
+        path: of the log as the record names it; its latest rotations are tried too, packed ones as well.
         offset: where the line begins.
         key: of its session, None = the stream has none or the line has none.
         line: its text, to be sure that it is the same log; None: only the key says so.
@@ -65,9 +70,9 @@ def around(
         None: no such log any more, it cannot be read, or another line is there.
     """
     keyed = bundle.manifest.key.kind != "none"
-    for number in range(_ROTATIONS):
-        with contextlib.suppress(OSError):
-            lines, offsets = _lines(Path(path if not number else f"{path}.{number}"), offset, before)
+    for place in _places(path):
+        with contextlib.suppress(OSError, EOFError, lzma.LZMAError, zlib.error, ConfigError):
+            lines, offsets = _lines(place, offset, before)
             if offset not in offsets:
                 continue
             row = offsets.index(offset)
@@ -77,10 +82,18 @@ def around(
     return None
 
 
-def _lines(path: Path, offset: int, before: int) -> tuple[list[bytes], list[int]]:
+def _places(path: str) -> list[str]:
+    """The log and its latest rotations."""
+    rotated = [name for mark in ".-" for name in glob.glob(glob.escape(path) + mark + "*")]  # noqa: PTH207 - any path
+    with contextlib.suppress(OSError):
+        rotated.sort(key=lambda name: -Path(name).stat().st_mtime)
+    return [path, *rotated[:_ROTATIONS]]
+
+
+def _lines(path: str, offset: int, before: int) -> tuple[list[bytes], list[int]]:
     """Whole lines around a byte, and where they begin."""
     start = max(0, offset - (BACK_BYTES if before else 1))
-    with path.open("rb") as file:
+    with logs.open_bytes(path) as file:
         file.seek(start)
         raw = file.read(offset - start + AHEAD_BYTES)
         whole = len(raw) < offset - start + AHEAD_BYTES

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import io
 import json
 import re
-import shutil
 from pathlib import Path
 
 import msgspec
@@ -117,10 +117,12 @@ def test_without_the_log_a_label_holds_the_context_of_the_record(bundle, records
         assert made.fingerprint == whole.fingerprint
 
 
-def test_a_rotated_log_is_found(bundle, records, log, tmp_path):
-    """`path.1` is the same log."""
+@pytest.mark.parametrize("name", ["app.log.1", "app.log-20260102", "app.log.2.gz"])
+def test_a_rotated_log_is_found(bundle, records, log, tmp_path, name):
+    """By its number or date, packed or not: it is the same log if the same line stands there."""
     record = opened(records, "sequence")
-    shutil.copy(log, tmp_path / "app.log.1")
+    raw = log.read_bytes()
+    (tmp_path / name).write_bytes(gzip.compress(raw) if name.endswith("gz") else raw)
     (tmp_path / "app.log").write_bytes(b"a new file\n")
     moved = msgspec.structs.replace(record, source=str(tmp_path / "app.log"))
     assert names(labels.of(moved, bundle, "normal", "w")) == names(labels.of(record, bundle, "normal", "w"))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from trainer.bigrams import V, untimed
 
+from foretail.counts import Counts
 from foretail.schema import END, FIRST, PAD, UNKNOWN, Label, Pattern, TypeName
 from foretail_trainer import lessons
 from foretail_trainer.lessons import LEAST, SHARE, Lesson
@@ -144,3 +145,20 @@ def test_nobody_knows_how_often_a_new_message_comes():
     odd[0, 7], odd[1, 8] = 5, 1
     assert counts.distance(odd)[0] == 0
     assert counts.distance(odd)[1] > 5
+
+
+def test_counts_of_a_session_whose_log_is_gone_are_told_by_what_it_lacks():
+    """Of normal sessions that differ from it so, the one it is nearest to; none, if its size fits none."""
+    seen = np.zeros((2, V), np.int32)
+    seen[0, 3:6], seen[1, 3:8] = 1, 1
+    table, names = Counts(seen, np.zeros(2), np.ones(V)), {f"type {n}": n + FIRST for n in range(V - FIRST)}
+    gone = {"begins": False, "missing": {"type 1": 1}, "extra": {"type 5": 2}}
+    assert lessons.vectors([lesson([5], None, total=4, **gone)], V, table, names).tolist() == [
+        [0, 0, 0, 1, 0, 1, 0, 0, 2]
+    ]
+    assert not len(lessons.vectors([lesson([5], None, total=9, **gone)], V, table, names))
+
+
+def test_a_session_whose_end_was_not_seen_teaches_no_end():
+    """Its label may be about what is in it."""
+    assert END not in {target for _, target in taught(lesson([3, 4, 5], None, ends=False, begins=False))}

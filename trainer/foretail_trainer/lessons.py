@@ -19,7 +19,7 @@ from foretail_trainer.vectors import learn
 from foretail_trainer.windows import Windows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -135,7 +135,7 @@ def _taught(lesson: Lesson, corpus: Windows) -> list[tuple[NDArray[np.int32], in
     """A confirmed cause and what followed it, in its own context and in those that end alike."""
     size = corpus.window.shape[1]
     own, target = lesson.window(size), lesson.target
-    if target in {PAD, UNKNOWN} or (own == UNKNOWN).all():
+    if target in {PAD, UNKNOWN} or (own == UNKNOWN).all() or (target == END and not lesson.label.ends):
         return []
     rows = _alike(own, corpus)
     others = _distinct(corpus, rows)
@@ -262,10 +262,40 @@ def units(lesson: Lesson, sessions: Sessions, size: int) -> NDArray[np.bool_]:
 # -- type counts -------------------------------------------------------------------------------------------------------
 
 
-def vectors(lessons: Sequence[Lesson], vocabulary: int) -> NDArray[np.int32]:
-    """Type counts of the sessions that were called normal as a whole: int32 `[m, V]`."""
+def vectors(
+    lessons: Sequence[Lesson], vocabulary: int, base: Counts | None = None, names: Mapping[str, int] | None = None
+) -> NDArray[np.int32]:
+    """Type counts of the sessions that were called normal as a whole: int32 `[m, V]`.
+
+    Args:
+        lessons: of any kind.
+        vocabulary: V.
+        base: the table of the bundle that judged, in the numbers of the lessons: what is missing and extra against a
+            normal session tells the counts of one whose log is gone.
+        names: model id of each template.
+    """
     rows = [np.bincount(one.ids, minlength=vocabulary) for one in lessons if one.normal and one.whole]
+    for one in lessons:
+        if base is not None and one.normal and not one.whole and (one.label.missing or one.label.extra):
+            found = _rebuilt(one, base, names or {})
+            rows += [] if found is None else [found]
     return np.unique(np.array(rows, np.int32).reshape(-1, vocabulary), axis=0)
+
+
+def _rebuilt(lesson: Lesson, base: Counts, names: Mapping[str, int]) -> NDArray[np.int64] | None:
+    """The counts of a session from how it differs from the nearest normal one; of several that fit the commonest."""
+    more = np.zeros(base.vectors.shape[1], np.int64)
+    for sign, part in ((-1, lesson.label.missing), (1, lesson.label.extra)):
+        for template, count in part.items():
+            if template not in names:
+                return None
+            more[names[template]] += sign * count
+    candidates = base.vectors + more
+    fit = (candidates >= 0).all(axis=1) & (candidates.sum(axis=1) == lesson.label.total)
+    rows = np.flatnonzero(fit)
+    near = rows[base.nearest(candidates[rows]) == rows]
+    result: NDArray[np.int64] | None = candidates[near[0]] if len(near) else None
+    return result
 
 
 def taught(

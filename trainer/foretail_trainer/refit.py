@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from foretail import bundle as bundles
+from foretail.counts import NAME, QUANTUM, Counts
 from foretail.errors import ConfigError
 from foretail.schema import FIRST, UNKNOWN
 from foretail_trainer import (
@@ -132,7 +133,8 @@ def _model(learned: Learned, found: Material, base: Bundle, stages: Stages) -> N
     width = FIRST + len(learned.patterns)
     shape = Shape(options.cell, options.layers, options.units, options.window, width)  # type: ignore[arg-type]
     told = [one for one in found.lessons if one.normal]
-    extra = lessons.vectors(told, width)
+    by_template = {one.template: number for number, one in enumerate(learned.patterns, FIRST)}
+    extra = lessons.vectors(told, width, _counts(base, changes.backwards(base, learned)), by_template)
     weight = sessions.weight[sessions.owner]
     with stages.stage("calibration", found.share.shape[1]) as progress:
         held = crossfit.Held.join(
@@ -174,6 +176,15 @@ def _model(learned: Learned, found: Material, base: Bundle, stages: Stages) -> N
         told += [one for one in failing if one.label.id not in known]
     if not learned.models and refused is not None:
         raise refused
+
+
+def _counts(base: Bundle, back: NDArray[np.int32]) -> Counts:
+    """The base's table of normal type counts in the numbers of the refit."""
+    table = Counts.read(base)
+    absent = (back == UNKNOWN) & (np.arange(len(back)) >= FIRST)
+    penalty = base.array(NAME)[1:, -1].astype(np.float64) / QUANTUM if len(table) else np.zeros(0)
+    rows, weight = np.where(absent, 0, table.vectors[:, back]), np.where(absent, 0.0, table.weight[back])
+    return Counts(rows, penalty, weight, table.rank)
 
 
 def _fold(

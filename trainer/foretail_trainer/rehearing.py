@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from foretail.columns import Columns
-from foretail.schema import END, UNKNOWN
+from foretail.schema import UNKNOWN
 from foretail.stream import Stream
 from foretail.telling import Options
 from foretail.verdicts import LineVerdict, SessionVerdict
@@ -60,10 +60,10 @@ def labels(bundle: Bundle, lessons: Sequence[Lesson]) -> list[Outcome | None]:
             lines = [one for one in map(decoded, records) if isinstance(one, LineVerdict)]
             scores += [one.score for one in lines if one.offset == lesson.at]
         told = not (lesson.ids == UNKNOWN).any()  # what else is unknown in its session is no matter of this label
-        if lesson.target == END or (lesson.whole and told and not stream.sessions.rules.endless):
+        if lesson.whole and told and not stream.sessions.rules.endless:
             scores += [one.score for one in whole.sequences([lesson.ids.tolist()])]
         alone = len(lesson.ids) == 1 and not lesson.label.begins  # a line of no session is judged by its type only
-        known = lesson.target == END or not alone or lesson.label.reasons[:1] == ("novelty",)
+        known = not alone or lesson.label.reasons[:1] == ("novelty",)
         found.append(Outcome(max(scores), max(scores) >= 0.5) if scores and known else None)
     return found
 
