@@ -181,7 +181,9 @@ def _incidents(bundle: Bundle, paths: Sequence[str], known: dict[str, bool], tes
                 false += 1
     notes = [f"{false} false incidents, {false / max(span, 1.0) * WEEK_S:.1f} a week of this log"]
     if intervals:
-        notes.append(f"{intervals} incidents are about how much was written in an interval: the labels do not judge them")
+        notes.append(
+            f"{intervals} incidents are about how much was written in an interval: the labels do not judge them"
+        )
     if delays:
         middle, late = np.quantile(delays, [0.5, 0.95])
         notes.append(f"from a session's first line to its incident: median {middle:.1f} s, 95 % within {late:.1f} s")
