@@ -11,7 +11,7 @@ from trainer.jobs import fitted, flagged, jobs, label, normal, options, records
 
 from foretail import bundle as bundles
 from foretail.errors import ConfigError
-from foretail_trainer import changes, history
+from foretail_trainer import changes, history, refit, report
 from foretail_trainer.cli import main
 
 pytestmark = pytest.mark.trainer
@@ -162,3 +162,17 @@ def test_a_history_of_another_bundle_is_refused(place, refitted):
     """What lies beside a bundle must be its own."""
     with pytest.raises(ConfigError, match="is not of"):
         history.read(history.beside(str(place / "base")), refitted.bundle)
+
+
+def test_the_command_does_it_all(place, said, capsys, monkeypatch):
+    """Bundle, report, history and changes.json; what changed is printed."""
+    monkeypatch.setattr(refit, "STEPS_SHARE", 0.1)  # the command trains as long as a bundle deserves
+    out = place / "command"
+    assert main(["fit", "--base", str(place / "base"), "--feedback", said, "--out", str(out)]) == 0
+    printed = capsys.readouterr().err
+    assert "threshold" in printed
+    assert "score before" in printed
+    beside = history.beside(str(out))
+    assert len(json.loads((beside / "changes.json").read_bytes())["labels"]) == 3
+    assert history.read(beside, bundles.read(out)).lines == bundles.read(out).manifest.training.lines
+    assert len(report.read(beside).types) == len(bundles.read(out).patterns)

@@ -25,6 +25,7 @@ CHANGES = "changes.json"
 if TYPE_CHECKING:
     import argparse
 
+    from foretail_trainer.findings import ReportData
     from foretail_trainer.learn import Learned
 
 
@@ -75,7 +76,7 @@ def fit(options: argparse.Namespace) -> int:
             stages,
         )
         with stages.stage("report"):
-            page = report.write(present.report_data(learned), report_folder(options.out))
+            page = report.write(_illustrated(present.report_data(learned), learned), report_folder(options.out))
             (report_folder(options.out) / SUSPECTS).write_bytes(present.suspects_file(learned))
             if (kept := history.of(learned)) is not None:
                 history.write(report_folder(options.out), kept)
@@ -153,6 +154,20 @@ def evaluate(options: argparse.Namespace) -> int:
 def report_folder(out: str) -> Path:
     """`DIR-report` beside the bundle `DIR`: what must not go with it."""
     return history.beside(out)
+
+
+def _illustrated(data: ReportData, learned: Learned) -> ReportData:
+    """The report of a refit with the example lines that its base had: it has not seen the old log."""
+    if learned.changes is None:
+        return data
+    try:
+        old = {row.type_id: row.example for row in report.read(history.beside(learned.options.base)).types}
+    except ConfigError:  # the page was thrown away: types go without examples
+        return data
+    rows = (
+        row if row.example else msgspec.structs.replace(row, example=old.get(row.type_id, "")) for row in data.types
+    )
+    return msgspec.structs.replace(data, types=tuple(rows))
 
 
 def closing(learned: Learned) -> Table:

@@ -99,6 +99,7 @@ def refit(options: learn.Options, stages: Stages) -> Learned:
         learned.notes += [f"a conflict was left out: {feedback.what(group[0].label)}" for group in said.conflicts]
         with stages.stage("what changed"):
             learned.changes = changes.of(base, learned, vocabulary, found.lessons, paths)
+    learned.notes = list(dict.fromkeys(learned.notes))  # drafts were packed too
     learned.seconds = time.monotonic() - began
     return learned
 
