@@ -15,9 +15,23 @@ from foretail.columns import Columns
 from foretail.errors import ConfigError
 from foretail.lines import Batch, Source
 from foretail.patterns import Matcher
+from foretail.schema import KeyRule
 from foretail.stream import Stream
 from foretail.telling import Options
-from foretail_trainer import beside, characters, charnet, forecast, reading, reckoning, volume
+from foretail_trainer import (
+    beside,
+    cells,
+    characters,
+    charnet,
+    forecast,
+    learn,
+    present,
+    reading,
+    reckoning,
+    report,
+    volume,
+)
+from foretail_trainer.stages import Stages
 from foretail_trainer.workload import Workload
 
 pytestmark = pytest.mark.trainer
@@ -27,9 +41,9 @@ SOURCE = Source("0" * 24, "/var/log/storage.log", whole=True)
 EVIL = b"2026-01-01T02:50:00.000Z INFO [background] cache: ' or 1=1 -- drop table"
 
 
-def service(seed, start, seconds, quiet=(0, 0)):
+def service(seed, start, seconds, quiet=(0, 0), rate=8.0):
     """Lines of the demo's service; none between `quiet` seconds."""
-    events = Workload(seed, start, 8.0).events(seconds)
+    events = Workload(seed, start, rate).events(seconds)
     return [event.text.encode() for event in events if not quiet[0] <= event.time - start < quiet[1]]
 
 
@@ -188,6 +202,54 @@ def test_another_bundle_counts_anew(bundle):
     assert same.snapshot()["beside"] == work.snapshot()["beside"] != []
 
 
-def test_the_budget_is_shared():
-    """What volume spends is not left for the sequence model."""
-    assert 0 < beside.VOLUME_SHARE < 1
+def test_a_fit_learns_volume_and_says_how_the_budget_is_split(tmp_path):
+    """Manifest, report and closing notes; the bundle verifies and runs."""
+    log = tmp_path / "storage.log"
+    log.write_bytes(b"\n".join(service(21, START, 2700, rate=2.0)) + b"\n")
+    asked = learn.Options(out=str(tmp_path / "b"), files=(str(log),), detectors=("volume",), key="none", per_week=2.0)
+    with Stages() as stages:
+        learned = learn.fit(asked, stages)
+    manifest = learned.bundle.manifest
+    assert manifest.volume.series.interval_s == 60.0
+    assert manifest.sequence is None
+    assert manifest.metrics["budget_share_volume"] == 1.0
+    assert manifest.metrics["volume_false_per_week"] > 2.0
+    assert any("train on a longer log" in note for note in learned.notes)
+    page = report.render(present.report_data(learned))
+    assert 'id="volume"' in page
+    assert (
+        Stream(learned.bundle, Options("s")).feed(Batch("s", SOURCE, LINES[:50], OFFSETS[:50], OFFSETS[50], 1.8e9))
+        == []
+    )
+
+
+def test_a_log_too_short_for_volume_gets_a_note(tmp_path):
+    """The rest of the fit goes on; asked for volume alone, it is refused."""
+    log = tmp_path / "storage.log"
+    log.write_bytes(b"\n".join(service(21, START, 120)) + b"\n")
+    found = reading.read([str(log)], Matcher(GOLDEN.patterns, GOLDEN.manifest.format, GOLDEN.manifest.key))
+    for detectors in (beside.DETECTORS, ("volume",)):
+        learned = learn.Learned(
+            learn.Options(out="", detectors=detectors), GOLDEN.manifest.format, KeyRule(), GOLDEN.patterns, 0, "", 1, 0
+        )
+        with Stages() as stages:
+            if detectors == ("volume",):
+                with pytest.raises(ConfigError, match="too few for the volume detector"):
+                    beside.add_volume(learned, found, stages)
+            else:
+                beside.add_volume(learned, found, stages)
+                assert learned.volume is None
+                assert "no volume detector" in learned.notes[0]
+                assert beside.left(learned) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"), [("volume", ("volume",)), ("sequence, volume", beside.DETECTORS), ("x", None)]
+)
+def test_detectors_are_named(text, wanted):
+    """An unknown one is one sentence."""
+    if wanted is None:
+        with pytest.raises(ConfigError, match="use one or more of sequence,volume"):
+            cells.detectors(text)
+    else:
+        assert cells.detectors(text) == wanted
