@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from foretail.bundle import Bundle
+    from foretail.schema import Calibration
 
 ANOMALOUS = b'"anomalous":true'
 SHOWN = 50
@@ -182,9 +183,13 @@ def _opened(record: bytes) -> verdicts.Incident | None:
 
 
 def _promise(bundle: Bundle) -> str:
-    calibration = bundle.manifest.calibration
-    if calibration is None:
-        return "nothing"
+    said = [_promised(bundle.manifest.calibration)] if bundle.manifest.calibration else []
+    if bundle.manifest.volume is not None:
+        said.append(f"{_promised(bundle.manifest.volume.series.calibration)} for volume")
+    return " and ".join(said) or "nothing"
+
+
+def _promised(calibration: Calibration) -> str:
     how = ", extrapolated" if calibration.extrapolated else ""
     if not calibration.units_per_day:
         return f"{calibration.alpha:.3g} false alerts a {calibration.unit}{how}"
