@@ -101,6 +101,8 @@ class Descriptors:
     def _opened(self, tail: Tail, now: float) -> bool:
         try:
             file = open_file(tail.path)
+        except FileNotFoundError:  # moved since the last look; the next one tells where to
+            return False
         except OSError as error:
             self.failed(tail.path, error, now)
             return False

@@ -352,6 +352,24 @@ def test_a_log_that_moved_between_look_and_read_is_waited_for(tailing):
     assert seer.agent.lines == [b"one", b"two"]
 
 
+def test_a_packed_log_that_moved_between_look_and_read_is_waited_for(tailing):
+    """No name leads to it for that moment: that is no trouble to tell of."""
+    seer = tailing("app.log", limits=WatchLimits(descriptors_max=1, quiet_s=QUIET_S))
+    put(seer, "app.log", b"one")
+    seer.agent.look()
+    seer.directory.copy("app.log")
+    seer.directory.truncate("app.log")
+    seer.directory.pack("app.log.1")
+    put(seer, "app.log", b"two")
+    seer.agent.look()
+    seer.directory.rename("app.log")
+    seer.agent.read()
+    seer.see(changed=False)
+    seer.quiet()
+    assert seer.agent.lines == [b"one", b"two"]
+    assert seer.agent.watch.counts.read_errors == 0
+
+
 def test_what_was_read_and_packed_is_not_read_again_at_the_next_rotation(tailing):
     """Its last write is older than the file that was rotated since."""
     seer = tailing("app.log")
