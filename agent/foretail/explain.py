@@ -299,7 +299,7 @@ def summary(verdict: LineVerdict | SessionVerdict, said: str | None) -> str:
     if "line" in verdict.reasons[:1]:
         return f"like lines labelled {_quote(why.label)}{where}: {_quote(why.line or said)}"
     if verdict.template is None:
-        return f"a message never seen{where}: {_quote(said)}"
+        return f"a message never seen{where}: {_quote(said)}" if said else f"a message never seen{where}"
     if "novelty" in verdict.reasons[:1]:
         return f"a message seen at most twice before{where}: {_quote(said)}"
     return f"unexpected {_quote(said)}{where}{instead}"
