@@ -285,17 +285,45 @@ def undisturbed(folder: Path, kept: dict[str, np.ndarray]) -> dict[str, Account]
                 file.writelines(line for number, line in part if which[number])
     agent = tailing(folder, folder)
     finish(agent)
-    return accounts(folder / "out.jsonl", [], {name: len(which) for name, which in kept.items()})[0]
+    return accounts(folder / "out.jsonl", [], {name: len(which) for name, which in kept.items()}, [])[0]
 
 
-def accounts(path: Path, ends: list[int], counts: dict[str, int]) -> tuple[dict[str, Account], list[list[str]]]:
-    """What became of the lines; and per run the ids of lines that an earlier run had delivered."""
-    found = {name: Account(count) for name, count in counts.items()}
-    repeated: list[list[str]] = [[] for _ in range(len(ends) + 1)]
+class Repeats:
+    """Which lines came again in a later run, and whether any of them had been acknowledged.
+
+    Args:
+        waiting: ids that no sink had acknowledged at each kill; what the next run did not come to read stays open.
+    """
+
+    def __init__(self, waiting: list[set[str]]) -> None:
+        self.lines = self.needless = 0
+        self._waiting, self._run = waiting, 0
+        self._open: set[str] = set()
+        self._closed: set[str] = set()
+
+    def add(self, run: int, name: str, *, again: bool) -> None:
+        """Take a line verdict of a run, `again` if an earlier run had given it."""
+        while self._run < run:
+            self._open = (self._open - self._closed) | self._waiting[self._run]
+            self._closed.clear()
+            self._run += 1
+        self.lines += again
+        if name in self._open:
+            self._closed.add(name)
+        else:
+            self.needless += again
+
+
+def accounts(
+    path: Path, ends: list[int], counts: dict[str, int], waiting: list[set[str]]
+) -> tuple[dict[str, Account], Repeats]:
+    """What became of the lines, and what came twice."""
+    found, repeats = {name: Account(count) for name, count in counts.items()}, Repeats(waiting)
     for run, row, record in rows(path, ends):
-        if found[row.stream].add(run, row, record):
-            repeated[run].append(row.id)
-    return found, repeated
+        again = found[row.stream].add(run, row, record)
+        if row.kind == "line":
+            repeats.add(run, row.id, again=again)
+    return found, repeats
 
 
 def tailing(logs: Path, folder: Path) -> Agent:
@@ -338,7 +366,7 @@ def told(folder: Path, kills: int, options: argparse.Namespace) -> int:
     agent = tailing(logs, folder)
     ends, waiting = disturbed(agent, writer, rotate, kills, options.seed + 2)
     written = writer.written
-    found, repeated = accounts(folder / "out.jsonl", ends, dict.fromkeys(STREAMS, written))
+    found, repeats = accounts(folder / "out.jsonl", ends, dict.fromkeys(STREAMS, written), waiting)
     stands = {name: standing(logs, name, written) for name in STREAMS}
     kept = {name: (stands[name][0] > 0) | (found[name].times > 0) for name in STREAMS}
     print("an undisturbed agent reads the same bytes", file=sys.stderr)
@@ -369,8 +397,7 @@ def told(folder: Path, kills: int, options: argparse.Namespace) -> int:
         whole &= bad == 0 and result["two_ids"] + result["strange"] <= result["fragments"]
         shown.append(result)
     table(["", *STREAMS], [[key.replace("_", " "), *(each[key] for each in shown)] for key in shown[0]])
-    needless = sum(len(set(again) - waiting[run - 1]) for run, again in enumerate(repeated) if run)
-    again, delivered = sum(map(len, repeated)), sum(int((each.times > 0).sum()) for each in found.values())
+    delivered = sum(int((each.times > 0).sum()) for each in found.values())
     open_lines = [len(each) for each in waiting]
     summary = {
         "kills": kills,
@@ -379,13 +406,13 @@ def told(folder: Path, kills: int, options: argparse.Namespace) -> int:
         "seconds": round(time.monotonic() - began),
         "unacknowledged_lines_at_a_kill_mean": round(float(np.mean(open_lines)), 1),
         "unacknowledged_lines_at_a_kill_max": max(open_lines),
-        "repeated_lines": again,
-        "repeated_share": again / delivered,
-        "repeated_though_acknowledged": needless,
+        "repeated_lines": repeats.lines,
+        "repeated_share": repeats.lines / delivered,
+        "repeated_though_acknowledged": repeats.needless,
     }
     print()
     table(["all", ""], [[key.replace("_", " "), value] for key, value in summary.items()])
-    whole &= needless == 0
+    whole &= repeats.needless == 0
     traces = agent.said().count("Traceback")
     losses = sorted({line for line in agent.said().splitlines() if '"level": "error"' in line})
     print(f"\n{traces} tracebacks, {len(losses)} ERROR lines in the agent's log", *losses[:5], sep="\n")
