@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from foretail_trainer.volume import FittedVolume
 
 DETECTORS = ("sequence", "volume")
-VOLUME_SHARE = 0.25
-"""Of the budget of false alerts, where a bundle has a sequence model too: lines are what it is for."""
+VOLUME_SHARE = 0.1
+"""Of the budget of false alerts, where a bundle has a sequence model too: lines are what it is for, and with some
+thousand sessions an alert less in the budget moves the threshold by bits."""
 
 
 def add_volume(learned: Learned, lines: Lines, stages: Stages) -> None:
