@@ -8,6 +8,7 @@ import sys
 import threading
 
 import pytest
+from structlog.testing import capture_logs
 
 from foretail.globs import Globs
 from foretail.tail import Reading
@@ -119,10 +120,10 @@ def test_looks_that_take_long_are_rare():
 def test_what_watchdog_says_is_a_line_of_our_diagnostics(tmp_path, waker, capsys):
     """Its library logs through the standard one, which would write bare text to stderr."""
     waker.arm([str(tmp_path)], 0.0)
-    logging.getLogger("watchdog.observers.inotify").error("InotifyEmitter.queue_events() called when inactive")
-    said = capsys.readouterr()
-    assert "watchdog.said" in said.out
-    assert said.err == ""
+    with capture_logs() as said:
+        logging.getLogger("watchdog.observers.inotify").error("InotifyEmitter.queue_events() called when inactive")
+    assert [row["event"] for row in said] == ["watchdog.said"]
+    assert capsys.readouterr().err == ""
 
 
 def test_the_number_of_watched_folders_is_bounded(tmp_path, waker):
