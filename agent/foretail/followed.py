@@ -122,10 +122,10 @@ class Followed:
         del self.tails[tail.id]
         self._unrelate(tail.id, tail.path, tail.real_path)
 
-    def put_aside(self, tail: Tail, now: float, *, owed: bool) -> None:
-        """Stop reading a file, and remember how far it was read."""
+    def put_aside(self, tail: Tail, now: float, *, owed: bool, emptied: bool = False) -> None:
+        """Stop reading a file, and remember how far it was read; `emptied`: what was read is no longer in it."""
         cursor = tail.cursor()
-        if tail.nameless:  # the inode is free for another file as soon as this one is closed
+        if tail.nameless or emptied:  # the inode stands, or may stand, for other content from now on
             cursor = msgspec.structs.replace(cursor, inode=0, device=0)
         self.drop(tail)
         self.remember(cursor, now, owed=owed)

@@ -149,8 +149,7 @@ class Rotations:
             self._finish(tail)
             if tail.unread:
                 self._followed.settled.append(msgspec.structs.replace(tail.cursor(), size=tail.cursor().offset))
-            self._followed.leave(path, tail.id)
-            self._followed.drop(tail)
+            self._followed.put_aside(tail, self.at.now, owed=False, emptied=True)  # a copy may be renamed just now
         self.take_in_missed(before)
         self._begin_again(path)
 

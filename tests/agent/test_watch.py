@@ -501,6 +501,22 @@ def test_copytruncate_whose_copy_is_not_found_is_a_loss_counted_in_bytes(tailing
     assert (counts.truncated_files, counts.truncated_bytes) == (1, 4)
 
 
+def test_a_copy_that_was_being_renamed_as_its_file_was_truncated_is_not_read_again(tailing):
+    """What was read is known, also when the copy that holds it is found only at the next look."""
+    seer = tailing("app.log*")
+    put(seer, "app.log", b"one")
+    seer.see()
+    seer.directory.copy("app.log")
+    hidden = seer.directory.path("app.log.1").rename(seer.directory.root.parent / "hidden")
+    seer.directory.truncate("app.log")
+    put(seer, "app.log", b"two")
+    assert seer.see() == [b"two"]
+    hidden.rename(seer.directory.path("app.log.2"))
+    assert seer.see() == []
+    assert seer.restart() == []
+    assert seer.lost() == 0
+
+
 def test_a_loss_while_stopped_is_counted_in_the_bytes_that_were_seen(tailing):
     """Once, not at every restart."""
     seer = tailing()
