@@ -38,6 +38,7 @@ class Wire:
     def __init__(self, timeout_s: float, whole_s: float, proxy: str = "") -> None:
         self._timeout_s, self._whole_s = timeout_s, whole_s
         self._sockets: list[socket.socket] = []
+        self._responses: list[Any] = []
         self._end = time.monotonic() + whole_s
         self._timer = threading.Timer(whole_s, self._shut)
         self._timer.daemon = True
@@ -59,6 +60,8 @@ class Wire:
     def __exit__(self, *_: object) -> None:
         self._timer.cancel()
         self._shut()
+        for response in self._responses:  # whoever was to read them may have stopped in the middle
+            response.close()
 
     def get(self, url: str) -> tuple[int, Iterator[bytes]]:
         """The HTTP status (404 for a file that is not there) and the body in chunks.
@@ -80,6 +83,7 @@ class Wire:
                     raise OSError(f"{parts.scheme}:// is not supported; use https://, http:// or file://")
                 opened.enter_context(response)
             opened.pop_all()
+        self._responses.append(response)
         return 200, self._body(response)
 
     def _body(self, response: Any) -> Iterator[bytes]:

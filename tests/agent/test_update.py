@@ -442,6 +442,7 @@ def test_the_running_agent_looks_by_itself(site):
         series = ask(agent.socket)["metrics"]["update_steps_total"]
         steps = {each["labels"]["step"]: each["value"] for each in series}
         assert {"looked", "offered", "fetched", "examined", "activated"} <= steps.keys()
+        until(lambda: "bundle.activated" in (host.folder / "err.log").read_text())
         agent.process.send_signal(signal.SIGTERM)
         assert agent.process.wait(PATIENCE_S) == 0
     told = [event["event"] for event in events((host.folder / "err.log").read_text())]
