@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,6 +46,10 @@ class Rules:
     def events_max(self) -> int:
         """Events of a unit kept in order."""
         return BLOCK_LINES if self.endless else EVENTS_MAX
+
+    def without_ends(self) -> Rules:
+        """The same where no type ends a session."""
+        return replace(self, ends=np.zeros_like(self.ends))
 
 
 @dataclass(frozen=True, slots=True)

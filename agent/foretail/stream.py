@@ -161,9 +161,10 @@ class Stream:
         ids = np.array([name for row in rows for name in row], np.int32)
         keys = [b"%d" % number for number, row in enumerate(rows) for _ in row]
         times = np.zeros(len(ids))
-        step = self.sessions.step(keys, ids, times, np.arange(len(ids)), source=self._number("", ""), whole=True)
-        self.sessions.finish(step, *self._surprises(step), times)
-        units = self.sessions.close_all(ended=True)
+        sessions = Sessions(self.sessions.rules.without_ends())  # a row ends where it ends
+        step = sessions.step(keys, ids, times, np.arange(len(ids)), source=self._number("", ""), whole=True)
+        sessions.finish(step, *self._surprises(step), times)
+        units = sessions.close_all(ended=True)
         scores = self._unit_scores(units)
         return [self._explainer.unit(units, row, scores, "", "") for row in range(len(units))]
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from foretail import bundle as bundles
 from foretail.columns import Columns
 from foretail.lines import Batch, Source
-from foretail.schema import KeyRule
+from foretail.schema import FIRST, KeyRule
 from foretail.stream import Stream
 from foretail.telling import Options
 
@@ -213,3 +213,13 @@ def test_types_of_empty_messages_can_be_part_of_explanations():
     work = Stream(dataclasses.replace(BUNDLE, patterns=patterns), Options("s", machine="m", emit="anomalies"))
     records = work.feed(batch(0, len(LINES))) + work.finish(ended=True)
     assert len(records) == len(WHOLE["anomalies"])
+
+
+def test_a_row_of_types_is_one_session_whatever_ends_in_it():
+    """`score --sequences`: one verdict a row, in order, also where a type that ends sessions comes first."""
+    end = next(at for at, pattern in enumerate(BUNDLE.patterns) if pattern.end) + FIRST
+    rows = [[end, end, FIRST], [FIRST], [end], [FIRST, end, FIRST + 1]]
+    verdicts = stream().sequences(rows)
+    assert [verdict.events for verdict in verdicts] == [3, 1, 1, 3]
+    alone = [verdict for row in rows for verdict in stream().sequences([row])]
+    assert [verdict.score for verdict in verdicts] == [verdict.score for verdict in alone]

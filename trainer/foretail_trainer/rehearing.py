@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -51,7 +50,7 @@ def labels(bundle: Bundle, lessons: Sequence[Lesson]) -> list[Outcome | None]:
     Returns:
         None where it cannot be told.
     """
-    stream, whole = Stream(bundle, Options("label", emit="lines")), _whole(bundle)
+    stream = Stream(bundle, Options("label", emit="lines"))
     found: list[Outcome | None] = []
     for number, lesson in enumerate(lessons):
         scores = []
@@ -61,7 +60,7 @@ def labels(bundle: Bundle, lessons: Sequence[Lesson]) -> list[Outcome | None]:
             scores += [one.score for one in lines if one.offset == lesson.at]
         told = not (lesson.ids == UNKNOWN).any()  # what else is unknown in its session is no matter of this label
         if lesson.whole and told and not stream.sessions.rules.endless:
-            scores += [one.score for one in whole.sequences([lesson.ids.tolist()])]
+            scores += [one.score for one in stream.sequences([lesson.ids.tolist()])]
         alone = len(lesson.ids) == 1 and not lesson.label.begins  # a line of no session is judged by its type only
         known = not alone or lesson.label.reasons[:1] == ("novelty",)
         found.append(Outcome(max(scores), max(scores) >= 0.5) if scores and known else None)
@@ -93,7 +92,7 @@ def sessions(
         if weight or len(table) < SEQUENCES_MAX:
             table[name] = first, weight + int(old.weight[row])
     events = [ids[old.starts[row] : old.stops[row]].tolist() for row, _ in table.values()]
-    judged = _whole(bundle).sequences(events)
+    judged = Stream(bundle, Options("history")).sequences(events)
     return {name: Heard(verdict, weight) for (name, (_, weight)), verdict in zip(table.items(), judged, strict=True)}
 
 
@@ -132,12 +131,6 @@ def _blocks(bundle: Bundle, old: Sessions, chosen: Sequence[int], ids: NDArray[n
             if isinstance(one, SessionVerdict) and len(found) < SEQUENCES_MAX:
                 found[b"%d:%d" % (row, one.offset)] = Heard(one, 1)
     return found
-
-
-def _whole(bundle: Bundle) -> Stream:
-    """A stream for whole sessions: the end of a row is its end, whatever its types say."""
-    open_ended = tuple(msgspec.structs.replace(pattern, end=False) for pattern in bundle.patterns)
-    return Stream(replace(bundle, patterns=open_ended), Options("history"))
 
 
 def _columns(ids: NDArray[np.int32], number: int, *, whole: bool) -> Columns:
