@@ -17,6 +17,7 @@ import numpy as np
 from foretail.errors import ConfigError
 from foretail.logs import open_bytes
 from foretail.stamps import Clock
+from foretail.tally import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -153,26 +154,17 @@ def _separator(text: str, quote: str) -> str:
 
 def _is_header(rows: Sequence[Sequence[str]]) -> bool:
     """Names above numbers or stamps; a first row that says nothing further down says again."""
-    if any(number(cell) is not None or _looks_dated(cell) for cell in rows[0]):
+    if any(parse(cell) is not None or _looks_dated(cell) for cell in rows[0]):
         return False
     below = rows[1 : SAMPLE_ROWS + 1]
     for at, name in enumerate(rows[0]):
         column = [row[at] for row in below]
-        if any(number(cell) is not None or _looks_dated(cell) for cell in column):
+        if any(parse(cell) is not None or _looks_dated(cell) for cell in column):
             return True
         if name.strip() and re.fullmatch(r"[A-Za-z][\w .-]{0,40}", name) and name not in column:
             continue
         return False
     return bool(below)
-
-
-def number(cell: str) -> float | None:
-    """The finite number in a cell, else None."""
-    try:
-        value = float(cell)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def _looks_dated(cell: str) -> bool:
@@ -184,7 +176,7 @@ def numbers(texts: Sequence[str]) -> NDArray[np.float64]:
     try:
         values = np.array(texts, np.float64)
     except ValueError:
-        values = np.array([math.nan if (value := number(text)) is None else value for text in texts])
+        values = np.array([math.nan if (value := parse(text)) is None else value for text in texts])
     values[~np.isfinite(values)] = math.nan
     return values
 
@@ -205,7 +197,7 @@ def timestamp(sheet: Sheet) -> int | None:
     for wanted in (True, False):
         for at, name in enumerate(sheet.names):
             texts = [sheet.rows[row][at] for row in sample]
-            if bool(TIME_NAME.search(name)) is not wanted or (not wanted and number(texts[0]) is not None):
+            if bool(TIME_NAME.search(name)) is not wanted or (not wanted and parse(texts[0]) is not None):
                 continue
             if np.isfinite(times(texts)).sum() >= 0.95 * len(texts):
                 return at

@@ -13,6 +13,7 @@ from foretail import delimited, evidence
 from foretail.deviations import VIEWS
 from foretail.errors import ConfigError
 from foretail.series import Detector
+from foretail.surprise import exceedance
 from foretail.verdicts import Change, Moved
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from foretail.bundle import Bundle
     from foretail.delimited import Dialect, Sheet
     from foretail.evidence import Weighed
-    from foretail.schema import SeriesInfo
+    from foretail.schema import Calibration, SeriesInfo
     from foretail.series import Scored
 
 MOVED_MAX = 5
@@ -130,9 +131,15 @@ def short(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def shown(score: float) -> float:
-    """A score in six digits, on its own side of one half."""
-    return short(score) if score >= 0.5 else min(short(score), 0.499999)
+def score(ratio: float) -> float:
+    """`score` of a verdict from x in thresholds, in six digits: at least .5 exactly when it is anomalous."""
+    found = short(ratio / (1 + ratio))
+    return max(found, 0.5) if ratio >= 1 else min(found, 0.499999)
+
+
+def p(ratio: float, calibration: Calibration) -> float:
+    """Share of normal rows, or intervals, that are as strange."""
+    return short(float(exceedance(calibration.tail, np.array([ratio * calibration.threshold]))[0]))
 
 
 class Table(NamedTuple):
@@ -215,8 +222,8 @@ def _verdict(label: str, detector: Detector, data: Table, at: int, scored: Score
         row=int(data.rows[at]) + 1,
         time=round(time, 6) if math.isfinite(time) else None,
         anomalous=anomalous,
-        score=shown(detector.score_of(ratio)),
-        p=short(detector.p_of(ratio)),
+        score=score(ratio),
+        p=p(ratio, detector.info.calibration),
         reasons=("series",) if anomalous else (),
         bundle=label,
         fresh=bool(scored.new[row]) and anomalous,

@@ -45,7 +45,6 @@ from foretail.deviations import (
 )
 from foretail.errors import ConfigError
 from foretail.graph import Pair
-from foretail.surprise import exceedance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -195,15 +194,6 @@ class Detector:
     def expected(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the model expects after (or of) windows: float32 `[n, C, inputs]` -> `[n, F]`, deviations."""
         return self._model(windows)[0]
-
-    def score_of(self, ratio: float) -> float:
-        """`score` of a verdict: at least .5 exactly when anomalous."""
-        return ratio / (1 + ratio) if ratio >= 1 else min(ratio / (1 + ratio), math.nextafter(0.5, 0.0))
-
-    def p_of(self, ratio: float) -> float:
-        """Share of normal rows that are as strange."""
-        calibration = self.info.calibration
-        return float(exceedance(calibration.tail, np.array([ratio * calibration.threshold]))[0])
 
     def snapshot(self) -> dict[str, Any]:
         """All state as plain values for msgpack."""

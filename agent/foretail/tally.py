@@ -77,8 +77,8 @@ def readings_of(
     )
 
 
-def parse(text: bytes) -> float | None:
-    """The finite number in a capture, else None."""
+def parse(text: bytes | str) -> float | None:
+    """The finite number in a capture or a cell, else None."""
     try:
         value = float(text)
     except ValueError:

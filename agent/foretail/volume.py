@@ -6,7 +6,6 @@ an interval should have held, `evidence` weighs what it did.
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from copy import copy
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,6 @@ from foretail.errors import ConfigError
 from foretail.evidence import Scale, Tails, Weigher
 from foretail.graph import Pair
 from foretail.schema import FIRST
-from foretail.surprise import exceedance
 from foretail.tally import Counter
 from foretail.verdicts import IntervalVerdict
 
@@ -116,15 +114,6 @@ class Gauge:
     def expected(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the network says after (or of) windows: float32 `[n, C, inputs]` -> `[n, F]`, deviations."""
         return self._model(windows)[0]
-
-    def score_of(self, ratio: float) -> float:
-        """`score` of a verdict: at least .5 exactly when anomalous."""
-        return ratio / (1 + ratio) if ratio >= 1 else min(ratio / (1 + ratio), math.nextafter(0.5, 0.0))
-
-    def p_of(self, ratio: float) -> float:
-        """Share of normal intervals that are as strange."""
-        calibration = self.info.calibration
-        return float(exceedance(calibration.tail, np.array([ratio * calibration.threshold]))[0])
 
     def snapshot(self) -> Any:
         """Plain values."""
@@ -228,8 +217,8 @@ class Volume:
             interval_s=self.info.series.interval_s,
             lines=interval.lines,
             anomalous=anomalous,
-            score=rows.shown(gauge.score_of(ratio)),
-            p=rows.short(gauge.p_of(ratio)),
+            score=rows.score(ratio),
+            p=rows.p(ratio, gauge.info.calibration),
             reasons=("volume",) if anomalous else (),
             fresh=bool(weighed.new[row]) and anomalous,
             fingerprint=self._fingerprint(cause, silent=silent) if anomalous else "",
