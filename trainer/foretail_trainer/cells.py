@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from foretail.delimited import Dialect
 from foretail.errors import ConfigError
 from foretail_trainer import beside, characters, charnet, curves, history, reckoning, report, single, timeseries
@@ -88,24 +90,6 @@ def _series(options: argparse.Namespace, stages: Stages) -> FittedSeries:
 
 
 def _report(options: argparse.Namespace, bundle: Bundle, notes: tuple[str, ...], section: Section) -> ReportData:
-    manifest = bundle.manifest
-    calibration = manifest.series.calibration if manifest.series else None
-    return ReportData(
-        name=manifest.name,
-        version=manifest.version,
-        digest=bundle.digest,
-        created=manifest.created,
-        trainer=manifest.trainer,
-        sources=(options.timeseries or options.lines,),
-        lines=manifest.training.lines,
-        first=manifest.training.first,
-        last=manifest.training.last,
-        alpha=calibration.alpha if calibration else 0.0,
-        unit=calibration.unit if calibration else "",
-        threshold=calibration.threshold if calibration else 0.0,
-        extrapolated=calibration.extrapolated if calibration else False,
-        units=calibration.units if calibration else 0,
-        units_per_day=calibration.units_per_day if calibration else 0.0,
-        notes=notes,
-        sections=(section,),
-    )
+    series = bundle.manifest.series
+    about = ReportData.of(bundle, series.calibration if series else None)
+    return replace(about, sources=(options.timeseries or options.lines,), notes=notes, sections=(section,))

@@ -6,7 +6,13 @@ every number is finite.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
+
+if TYPE_CHECKING:
+    from foretail.bundle import Bundle
+    from foretail.schema import Calibration
 
 TEXT_CHARACTERS_MAX = 400
 """A longer log line is cut in the report, with a mark."""
@@ -149,6 +155,32 @@ class ReportData(msgspec.Struct, frozen=True, kw_only=True):
     gate: tuple[GateRow, ...] = ()
     sections: tuple[Section, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, bundle: Bundle, calibration: Calibration | None) -> ReportData:
+        """What every report says of its bundle and of the calibration of its main detector, if it has one."""
+        manifest, training = bundle.manifest, bundle.manifest.training
+        data = cls(
+            name=manifest.name,
+            version=manifest.version,
+            digest=bundle.digest,
+            created=manifest.created,
+            trainer=manifest.trainer,
+            lines=training.lines,
+            first=training.first,
+            last=training.last,
+        )
+        if calibration is None:
+            return data
+        return msgspec.structs.replace(
+            data,
+            alpha=calibration.alpha,
+            unit=calibration.unit,
+            threshold=calibration.threshold,
+            extrapolated=calibration.extrapolated,
+            units=calibration.units,
+            units_per_day=calibration.units_per_day,
+        )
 
     @property
     def expected_per_week(self) -> float | None:

@@ -99,16 +99,7 @@ def _logs(bundle: Bundle, labels_path: str, paths: Sequence[str]) -> EvaluateDat
     manifest = bundle.manifest
     with reading.kept(paths) as kept:
         lines = reading.read(kept, Matcher(bundle.patterns, manifest.format, manifest.key))
-        vocabulary = FIRST + len(bundle.patterns)
-        found = sequences.sessions(
-            lines.ids,
-            lines.keys,
-            lines.times,
-            vocabulary=vocabulary,
-            source=lines.host,
-            endless=manifest.key.endless,
-            idle_s=manifest.idle_s,
-        )
+        found = sequences.of_lines(lines, FIRST + len(bundle.patterns), manifest.key, idle_s=manifest.idle_s)
         keys = [key.decode("utf-8", "replace") for key in found.keys]
         labelled = np.array([key in known for key in keys], np.bool_)
         if not labelled.any():

@@ -188,15 +188,7 @@ def _from_logs(options: Options, paths: Sequence[str], stages: Stages) -> Learne
     with stages.stage("typing", size) as progress:
         lines = reading.read(paths, Matcher(mined.patterns, form, key), progress)
     vocabulary = FIRST + len(mined.patterns)
-    sessions = sequences.sessions(
-        lines.ids,
-        lines.keys,
-        lines.times,
-        vocabulary=vocabulary,
-        source=lines.host,
-        endless=key.endless,
-        idle_s=options.idle_s,
-    )
+    sessions = sequences.of_lines(lines, vocabulary, key, idle_s=options.idle_s)
     if not len(sessions):
         raise ConfigError(f"no line holds the session key {options.key!r}; try --key auto or --key none")
     patterns = tuple(

@@ -75,15 +75,7 @@ def typed(
     if paths:
         with stages.stage("typing", size) as progress:
             lines = reading.read(paths, Matcher(vocabulary.patterns, manifest.format, manifest.key), progress)
-        new = sequences.sessions(
-            lines.ids,
-            lines.keys,
-            lines.times,
-            vocabulary=width,
-            source=lines.host,
-            endless=manifest.key.endless,
-            idle_s=options.idle_s,
-        )
+        new = sequences.of_lines(lines, width, manifest.key, idle_s=options.idle_s)
     patterns = _supported(vocabulary, base, lines)
     ends = merging.ends(patterns, vocabulary.added, new)
     learned = learn.Learned(

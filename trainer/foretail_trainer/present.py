@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from foretail_trainer import curves
 from foretail_trainer.findings import (
@@ -36,29 +37,15 @@ def report_data(learned: Learned) -> ReportData:
     bundle, options = learned.bundle, learned.options
     assert bundle is not None  # noqa: S101 - our own bug
     manifest, training = bundle.manifest, bundle.manifest.training
-    calibration = manifest.calibration
-    return ReportData(
-        name=manifest.name,
-        version=manifest.version,
-        digest=bundle.digest,
-        created=manifest.created,
-        trainer=manifest.trainer,
+    return replace(
+        ReportData.of(bundle, manifest.calibration),
         sources=options.files or (options.sequences,),
         header=manifest.format.name,
         key=key_words(learned),
-        lines=training.lines,
         sessions=training.sessions,
-        first=training.first,
-        last=training.last,
         hosts=training.hosts,
         idle_s=manifest.idle_s,
         untyped_share=training.untyped_share,
-        alpha=calibration.alpha if calibration else 0.0,
-        unit=calibration.unit if calibration else "",
-        threshold=calibration.threshold if calibration else 0.0,
-        extrapolated=calibration.extrapolated if calibration else False,
-        units=calibration.units if calibration else 0,
-        units_per_day=calibration.units_per_day if calibration else 0.0,
         model=f"{options.cell.upper()}, {options.layers} layer(s) of {options.units}, window {options.window}",
         seconds=learned.seconds,
         types=_types(learned),

@@ -27,7 +27,7 @@ from foretail.series import Core, Scored
 from foretail_trainer import forecast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -119,14 +119,8 @@ def fit(
     n, f = rows.shape
     if n < ROWS_MIN:
         raise ConfigError(f"{n} rows are too few to learn from: give at least {ROWS_MIN}, better some hundred")
-    if not 0 < options.alpha < 1:
-        raise ConfigError(f"the rate of false alerts is {options.alpha}: give a number between 0 and 1")
     tell = progress or (lambda _: None)
-    info = described(rows, times, tuple(columns), tuple(logged) or (False,) * f, timestamp, options)
-    shape = forecast.Shape(
-        options.model, info.window, info.inputs, f, options.units, options.latent or max(2, min(12, f // 2 + 1))
-    )
-    forecast.check(shape)
+    info, shape = described(rows, times, tuple(columns), tuple(logged) or (False,) * f, timestamp, options)
     flags = np.array(info.logged)
     stats = _stats(rows, flags)
     z = standard(rows, stats, flags)
@@ -158,8 +152,13 @@ def described(
     logged: tuple[bool, ...],
     timestamp: str | None,
     options: Options,
-) -> SeriesInfo:
-    """The section of the manifest that the data decide, as yet without a calibration; arguments as of `fit`."""
+) -> tuple[SeriesInfo, Shape]:
+    """The section of the manifest that the data decide, as yet without a calibration, and its network.
+
+    Arguments as of `fit`; ConfigError: an option cannot be.
+    """
+    if not 0 < options.alpha < 1:
+        raise ConfigError(f"the rate of false alerts is {options.alpha}: give a number between 0 and 1")
     n, f = rows.shape
     known = bool(np.isfinite(times).all())
     span = float(times[-1] - times[0]) if known else 0.0
@@ -169,7 +168,7 @@ def described(
         kind = "week" if span >= 21 * 86_400 else "day"
     window = options.window or max(8, min(16, n // 20))
     day = round(86_400 / step) if step else 0
-    return SeriesInfo(
+    info = SeriesInfo(
         columns=columns,
         logged=logged,
         model=options.model,
@@ -186,6 +185,10 @@ def described(
         ),
         timestamp=timestamp,
     )
+    latent = options.latent or max(2, min(12, f // 2 + 1))
+    shape = forecast.Shape(options.model, window, info.inputs, f, options.units, latent)
+    forecast.check(shape)
+    return info, shape
 
 
 def _stats(rows: NDArray[np.float64], logged: NDArray[np.bool_]) -> Stats:
@@ -216,6 +219,28 @@ def mixing(z: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(inverse / np.diag(inverse)[:, None])
 
 
+def held_out(
+    shape: Shape,
+    windows: NDArray[np.float32],
+    history: NDArray[np.float32],
+    options: Options,
+    tell: Callable[[str], None],
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]]:
+    """Blocks of time, each with the rows whose windows have not seen it and what their model expects in it.
+
+    Yields:
+        int64 `[b]` rows, int64 `[r]` rows, float64 `[b, F]`.
+    """
+    n = len(windows)
+    for number, block in enumerate(np.array_split(np.arange(n), BLOCKS)):
+        tell(f"block {number + 1} of {BLOCKS}")
+        away = np.ones(n, np.bool_)
+        away[block[0] : block[-1] + 1 + shape.window] = False  # a window that reaches into the block has seen it
+        rest = np.flatnonzero(away)
+        fitted = forecast.fit(shape, windows[rest], history[rest], options.plan, seed=options.seed + number)
+        yield block, rest, forecast.expected(fitted, windows[block]).astype(np.float64)
+
+
 def _crossfit(
     shape: Shape,
     z: NDArray[np.float64],
@@ -225,15 +250,9 @@ def _crossfit(
     tell: Callable[[str], None],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """What models of the other blocks expect, the others' centre, and the mix: float64 `[n, F]` each."""
-    n = len(z)
     expected, level, mixed = np.empty_like(z), np.empty_like(z), np.zeros_like(z)
-    for number, block in enumerate(np.array_split(np.arange(n), BLOCKS)):
-        tell(f"block {number + 1} of {BLOCKS}")
-        away = np.ones(n, np.bool_)
-        away[block[0] : block[-1] + 1 + shape.window] = False  # a window that reaches into the block has seen it
-        rest = np.flatnonzero(away)
-        fitted = forecast.fit(shape, windows[rest], history[rest], options.plan, seed=options.seed + number)
-        expected[block] = forecast.expected(fitted, windows[block])
+    for block, rest, foreseen in held_out(shape, windows, history, options, tell):
+        expected[block] = foreseen
         level[block] = np.nanmean(z[rest], axis=0)
         if z.shape[1] >= MIX_MIN:
             mixed[block] = (

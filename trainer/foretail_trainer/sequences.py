@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from foretail.schema import KeyRule
+    from foretail_trainer.reading import Lines
+
 IDLE_S_MIN, IDLE_S_MAX = 1.0, 86_400.0
 GAP_QUANTILE = 0.999
 REST_SHARE = 0.02
@@ -135,6 +138,19 @@ def spread(like: Sessions, ids: NDArray[np.int32], lengths: NDArray[np.int64], *
     starts = np.cumsum(lengths) - lengths
     units = _blocks(lengths) if like.endless else starts
     return replace(like, ids=ids, starts=starts, units=units, **columns)  # type: ignore[arg-type]
+
+
+def of_lines(lines: Lines, vocabulary: int, key: KeyRule, *, idle_s: float) -> Sessions:
+    """`sessions` of what `reading.read` gave; hosts are never joined."""
+    return sessions(
+        lines.ids,
+        lines.keys,
+        lines.times,
+        vocabulary=vocabulary,
+        source=lines.host,
+        endless=key.endless,
+        idle_s=idle_s,
+    )
 
 
 def sessions(

@@ -76,16 +76,10 @@ def fit(
     Raises:
         ConfigError: the int8 model does not decide like the float model, or an option cannot be.
     """
-    if not 0 < options.alpha < 1:
-        raise ConfigError(f"the rate of false alerts is {options.alpha}: give a number between 0 and 1")
     f = normal.rows.shape[1]
     tell = progress or (lambda _: None)
     options = options._replace(window=options.window or WINDOW)
-    info = reckoning.described(normal.rows, normal.times, tuple(columns), (True,) * f, None, options)
-    shape = forecast.Shape(
-        options.model, info.window, info.inputs, f, options.units, options.latent or max(2, min(12, f // 2 + 1))
-    )
-    forecast.check(shape)
+    info, shape = reckoning.described(normal.rows, normal.times, tuple(columns), (True,) * f, None, options)
     logs = np.log1p(normal.rows)
     centre = np.nan_to_num(np.nanmean(np.vstack([logs, np.zeros((1, f))]), axis=0))
     spread = np.nan_to_num(np.nanstd(logs, axis=0))
@@ -213,13 +207,7 @@ def _crossfit(
     """Views of each block by network, centre and mix of the others, and what they expected: `[V, n, F]` both."""
     n, f = z.shape
     views, around = np.empty((len(VIEWS), n, f)), np.empty((len(VIEWS), n, f))
-    for number, block in enumerate(np.array_split(np.arange(n), BLOCKS)):
-        tell(f"block {number + 1} of {BLOCKS}")
-        away = np.ones(n, np.bool_)
-        away[block[0] : block[-1] + 1 + shape.window] = False  # a window that reaches into the block has seen it
-        rest = np.flatnonzero(away)
-        fitted = forecast.fit(shape, windows[rest], history[rest], options.plan, seed=options.seed + number)
-        expected = forecast.expected(fitted, windows[block]).astype(np.float64)
+    for block, rest, expected in reckoning.held_out(shape, windows, history, options, tell):
         base = np.nan_to_num(np.nanmean(np.vstack([z[rest], np.zeros((1, f))]), axis=0))
         mix = mixing(np.clip(np.nan_to_num(z[rest] - base), -CLIP, CLIP))
         views[:, block], around[:, block] = scale.views(z[block], expected, np.broadcast_to(base, (len(block), f)), mix)
