@@ -72,18 +72,15 @@ class Wire:
         if parts.scheme == "file":
             path = Path(urllib.parse.unquote(parts.path))
             return (200, _file(path)) if path.is_file() else (404, iter(()))
-        with contextlib.ExitStack() as opened:
-            with self._deadline():
-                try:
-                    response = self._opener.open(url, timeout=self._timeout_s)
-                except urllib.error.HTTPError as error:
-                    error.close()
-                    return error.code, iter(())
-                if response is None:
-                    raise OSError(f"{parts.scheme}:// is not supported; use https://, http:// or file://")
-                opened.enter_context(response)
-            opened.pop_all()
-        self._responses.append(response)
+        with self._deadline():
+            try:
+                response = self._opener.open(url, timeout=self._timeout_s)
+            except urllib.error.HTTPError as error:
+                error.close()
+                return error.code, iter(())
+            if response is None:
+                raise OSError(f"{parts.scheme}:// is not supported; use https://, http:// or file://")
+            self._responses.append(response)
         return 200, self._body(response)
 
     def _body(self, response: Any) -> Iterator[bytes]:
