@@ -9,7 +9,7 @@ from foretail import others
 from foretail.errors import ConfigError
 from foretail.schema import FIRST, SCHEMA, UNKNOWN, Format, KeyRule, Manifest, Pattern, Patterns, Training
 from foretail.volume import Volume
-from foretail_trainer import forecast, volume
+from foretail_trainer import forecast, volume, weighing
 from foretail_trainer.reckoning import Options
 
 pytestmark = pytest.mark.trainer
@@ -152,3 +152,30 @@ def test_lines_before_the_first_time_do_not_count():
 def test_promised_is_a_poisson_interval():
     """Ten expected: between 3 and 19 in 99 of 100 cases; none expected: none."""
     assert (volume.promised(0.01, 1000), volume.promised(0.0, 1000)) == ((3, 19), (0, 0))
+
+
+def test_peaks_that_the_others_cannot_account_for_are_set_aside_and_no_others():
+    """Of logs with an exponential tail about STRANGE_P lose a peak; one or two giants go, three stay."""
+    rng = np.random.default_rng(5)
+    logs = np.sort(rng.exponential(9.0, (1000, 40)), axis=1)[:, ::-1] + 8.0
+    taken = np.array([weighing.strange(tops) for tops in logs])
+    assert 0 < (taken > 0).mean() < weighing.STRANGE_P
+    for giants, aside in (([250.0], 1), ([300.0, 200.0], 2), ([300.0, 290.0, 280.0], 0)):
+        assert weighing.strange(np.array([*giants, *logs[0]])) == aside
+    assert weighing.strange(np.array([90.0])) == weighing.strange(np.zeros(0)) == 0
+
+
+@pytest.mark.parametrize(("bursts", "aside"), [(0, 0), (1, 1), (3, 0)])
+def test_a_burst_in_the_training_log_does_not_deafen_the_detector(bursts, aside):
+    """One that stands alone is named, and no threshold rests on it; three like it are normal."""
+    train, options = log(400), Options(model="ae", alpha=0.0005, plan=forecast.Plan(steps=60))
+    begins = [1.7e9 + 60 * (50 + 90 * number) for number in range(bursts)]
+    for at in begins:
+        train = with_burst(train, at, count=2000)
+    fitted = volume.fit_volume([train], PATTERNS, options)
+    notes = [note for note in fitted.notes if "taken for a fault" in note]
+    assert len(notes) == aside
+    assert all("'message 2 <*>'" in note or "'lines'" in note for note in notes)
+    raised = fitted.times[fitted.weighed.anomalous]
+    assert bool(len(raised)) is (aside > 0)
+    assert all(min(abs(at - when) for at in begins) < 120 for when in raised)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -115,8 +116,21 @@ def fit_volume(
         )
     options = options._replace(interval_s=step, alpha=alpha)
     fitted = weighing.fit(normal, names, options, progress)
+    notes += [_aside(fitted, normal, row) for row in fitted.aside.tolist()]
     info = VolumeInfo(fitted.info, draft.types, draft.readings, draft.keys)
     return FittedVolume(fitted.files, info, normal.times, normal.rows, fitted.weighed, tuple(notes), fitted.agreement)
+
+
+def _aside(fitted: weighing.Fitted, normal: weighing.Intervals, row: int) -> str:
+    """A note on an incident of the log that is no part of what is normal."""
+    weighed = fitted.weighed
+    most = int(np.argmax(weighed.shares[row]))
+    when = datetime.fromtimestamp(normal.times[row], UTC)
+    return (
+        f"far beyond the rest of the log, so taken for a fault: {when:%Y-%m-%d %H:%M}, "
+        f"'{fitted.info.columns[most]}' {normal.rows[row, most]:.4g}, expected {weighed.low[row, most]:.3g} to "
+        f"{weighed.high[row, most]:.3g}; what a log holds three times is normal"
+    )
 
 
 def interval(hosts: Sequence[Lines], alpha: float = ALPHA, per_day: float = 0.0) -> float:

@@ -32,6 +32,12 @@ EXCESS_PRIOR, PRIOR_INTERVALS = 0.25, 10
 """The mean excess before any was seen (a normal distribution's), and how many excesses that is worth."""
 PEAKS = 10
 """Incidents that an extrapolated tail is fitted to."""
+STRANGE_MAX = 2
+"""Incidents that may be set aside as no part of normal: what came three times is normal, however strange."""
+STRANGE_P = 0.05
+"""Share of normal logs whose highest peak would be set aside."""
+SLOPE_MIN = 2 / math.log(2)
+"""Bits that make a peak e times rarer, at least: one should halve its rate, but tails are fitted to few values."""
 WINDOW = 8
 """Intervals that the network sees."""
 PARTS, PARTS_INTERVALS = 60, 200_000
@@ -54,12 +60,31 @@ class Intervals(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """A detector ready for a bundle: see `foretail_trainer.volume.FittedVolume`."""
+    """A detector ready for a bundle: see `foretail_trainer.volume.FittedVolume`.
+
+    Attributes:
+        aside: training intervals, the highest of their incidents, that no threshold rests on.
+    """
 
     info: SeriesInfo
     files: dict[str, bytes]
     weighed: Weighed
     agreement: float
+    aside: NDArray[np.intp]
+
+
+class _Limits(NamedTuple):
+    """Thresholds in bits and in seconds, whether the first is extrapolated, and what they do not rest on.
+
+    Attributes:
+        aside: rows, see `Fitted`; `usual`: bool `[n]`, False for all rows of their incidents.
+    """
+
+    evidence: float
+    silence: float
+    extrapolated: bool
+    aside: NDArray[np.intp]
+    usual: NDArray[np.bool_]
 
 
 def fit(
@@ -88,12 +113,14 @@ def fit(
     z = scale.standard(normal.rows)
     history, windows = windows_of(info, z, normal.times, np.zeros((0, f), np.float32))
     views, around = _crossfit(shape, scale, z, history, windows, options, tell)
-    table = _table(centre, spread, sides(views, np.zeros((len(VIEWS), 2, f))))
-    tails, mix = Tails(table), mixing(z)
-    limits, far = _limits(views, around, normal, (tails, scale, mix, info.follow), options)
+    apart, mix = sides(views, np.zeros((len(VIEWS), 2, f))), mixing(z)
+    parts = Tails(_table(centre, spread, apart)), scale, mix, info.follow
+    found = _limits(views, around, normal, parts, options)
+    table = _table(centre, spread, apart[:, :, found.usual])
+    tails, limits = Tails(table), (found.evidence, found.silence)
     weigher = Weigher(tails, scale, mix, limits, info.follow)
     weighed = _weighed(weigher, views, around, normal.silence, tell=True)
-    info = _calibrated(info, weighed.ratio, limits, far, options.alpha)
+    info = _calibrated(info, weighed.ratio, limits, found.extrapolated, options.alpha)
     tell("fitting on all intervals")
     fitted = forecast.fit(shape, windows, history, options.plan, seed=options.seed)
     files = forecast.files(fitted, "volume")
@@ -107,18 +134,37 @@ def fit(
     files["volume.golden.npy"] = reckoning.golden(fitted, files, "volume")
     files["volume.stats.npy"] = arrays.written(table)
     files["volume.mix.npy"] = arrays.written(mix)
-    return Fitted(info, files, weighed, agreement)
+    return Fitted(info, files, weighed, agreement, found.aside)
 
 
-def peaks(x: NDArray[np.float64], hold: int = HOLD) -> NDArray[np.float64]:
-    """The highest value of each incident, falling: a value within `hold` intervals of a higher one belongs to it."""
+def peaks(x: NDArray[np.float64], hold: int = HOLD) -> NDArray[np.intp]:
+    """Where each incident is highest, the highest first: a value within `hold` of a higher one belongs to it."""
     taken = np.zeros(len(x) + 2 * hold, np.bool_)
     found = []
     for row in np.argsort(-x, kind="stable").tolist():
         if not taken[row : row + 2 * hold + 1].any():
-            found.append(x[row])
+            found.append(row)
         taken[row + hold] = True
-    return np.array(found)
+    return np.array(found, np.intp)
+
+
+def strange(tops: NDArray[np.float64]) -> int:
+    """How many of the highest peaks the others cannot account for: a fault in the log must not deafen the detector.
+
+    Each lies beyond what an exponential tail of the PEAKS next ones, as uncertain as so few leave its slope (the
+    predictive distribution is a Pareto's), would exceed in one log of 1 / STRANGE_P, and none of those is half as high.
+
+    Args:
+        tops: peaks, falling.
+    """
+    for number in range(min(STRANGE_MAX, len(tops) - PEAKS // 2), 0, -1):  # from outside: two hide each other
+        rest = tops[number:]
+        m = min(PEAKS, len(rest) - 1)
+        excess = max(float((rest[:m] - rest[m]).mean()), SLOPE_MIN)
+        beyond = rest[m] + excess * m * ((m / STRANGE_P) ** (1 / m) - 1)
+        if tops[number - 1] > max(beyond, 2 * rest[0]):
+            return number
+    return 0
 
 
 def limit(tops: NDArray[np.float64], wanted: float) -> tuple[float, bool]:
@@ -149,7 +195,8 @@ def silence_limit(silence: NDArray[np.float64], alpha: float, step: float) -> fl
         alpha: incidents an interval.
         step: seconds of an interval.
     """
-    return max(limit(peaks(silence), alpha * (len(silence) + 1))[0] * SILENCE_SLACK, step / 2)
+    tops = silence[peaks(silence)]
+    return max(limit(tops, alpha * (len(silence) + 1))[0] * SILENCE_SLACK, step / 2)
 
 
 def _calibrated(
@@ -220,23 +267,44 @@ def _limits(
     normal: Intervals,
     parts: tuple[Tails, Scale, NDArray[np.float64], int],
     options: Options,
-) -> tuple[tuple[float, float], bool]:
-    """Thresholds of evidence and of silence that together spend the budget, and whether one is extrapolated."""
+) -> _Limits:
+    """Thresholds of evidence and of silence that together spend the budget."""
     n, step = len(normal.silence), options.interval_s
     quiet = silence_limit(normal.silence, options.alpha * SILENCE_SHARE, step)
-    spent = int((peaks(normal.silence) > quiet).sum())
+    spent = int((normal.silence[peaks(normal.silence)] > quiet).sum())
+    left = max(options.alpha * (n + 1) - spent, options.alpha * (n + 1) * (1 - SILENCE_SHARE))
+    usual = np.ones(n, np.bool_)
+    evidence = _evidence(views, around, parts, usual)
+    rows = peaks(evidence)
+    aside = rows[: strange(evidence[rows])]
+    if len(aside):  # nor do tails rest on them
+        near = np.abs(np.arange(n)[:, None] - aside).min(axis=1) <= HOLD
+        usual &= ~(near & (evidence > evidence[rows[len(aside)]]))
+        evidence = np.where(usual, _evidence(views, around, parts, usual), 0.0)
+        rows = peaks(evidence)
+    loud, far = limit(evidence[rows], left)
+    return _Limits(loud, quiet, far, aside, usual)
+
+
+def _evidence(
+    views: NDArray[np.float64],
+    around: NDArray[np.float64],
+    parts: tuple[Tails, Scale, NDArray[np.float64], int],
+    normal: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """Bits of each part by the tails of the others' normal intervals, as the agent judges what is new: `[n]`."""
+    n = len(normal)
     tails, scale, mix, follow = parts
     both = sides(views, np.zeros((len(VIEWS), 2, views.shape[2])))
     evidence = np.zeros(n)
     pieces = min(PARTS, n // (2 * HOLD), max(BLOCKS, PARTS_INTERVALS // n))
-    for block in np.array_split(np.arange(n), pieces):  # by the tails of the others, as the agent judges what is new
-        rest = np.setdiff1d(np.arange(n), block)
+    for block in np.array_split(np.arange(n), pieces):
+        rest = normal.copy()
+        rest[block] = False
         others = Tails(_table(tails.centre, tails.scale, both[:, :, rest]))
         plain = Weigher(others, scale, mix, (1.0, math.inf), follow)
         evidence[block] = _weighed(plain, views[:, block], around[:, block], np.zeros(len(block)), tell=False).ratio
-    left = max(options.alpha * (n + 1) - spent, options.alpha * (n + 1) * (1 - SILENCE_SHARE))
-    loud, far = limit(peaks(evidence), left)
-    return (loud, quiet), far
+    return evidence
 
 
 def _weighed(
