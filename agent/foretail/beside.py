@@ -67,8 +67,7 @@ class Beside:
         manifest = bundle.manifest
         self._bundle, self._stream, self._machine, self._message = bundle, stream, machine, message
         self._line = LineModel(manifest.lines, bundle.files) if manifest.lines else None
-        self._readings = manifest.volume.readings if manifest.volume else ()
-        self._decoded = manifest.format.kind != "text"
+        self._readings = tally.places(manifest.volume.readings if manifest.volume else (), bundle.patterns)
         self._templates = {pattern.type_id: pattern for pattern in bundle.patterns}
         self.forget()
 
@@ -88,8 +87,7 @@ class Beside:
         """What the columns of a typed batch hold for these detectors: readings, and float32 log-odds of each line."""
         readings, logits = Readings(), b""
         if self._readings:
-            texts = [self._message(line) for line in lines] if self._decoded else lines
-            readings = tally.readings_of(self._readings, self._bundle.patterns, typed, texts)
+            readings = tally.readings_of(self._readings, typed)
         if self._line is not None:
             logits = self._line.logits([self._read(line) for line in lines]).astype(np.float32).tobytes()
         return readings, logits

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import lzma
-import math
 import re
 import zlib
 from pathlib import Path
@@ -16,8 +15,8 @@ import numpy as np
 
 from foretail.errors import ConfigError
 from foretail.logs import open_bytes
+from foretail.numerals import number, numbers
 from foretail.stamps import Clock
-from foretail.tally import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -154,12 +153,12 @@ def _separator(text: str, quote: str) -> str:
 
 def _is_header(rows: Sequence[Sequence[str]]) -> bool:
     """Names above numbers or stamps; a first row that says nothing further down says again."""
-    if any(parse(cell) is not None or _looks_dated(cell) for cell in rows[0]):
+    if any(number(cell) is not None or _looks_dated(cell) for cell in rows[0]):
         return False
     below = rows[1 : SAMPLE_ROWS + 1]
     for at, name in enumerate(rows[0]):
         column = [row[at] for row in below]
-        if any(parse(cell) is not None or _looks_dated(cell) for cell in column):
+        if any(number(cell) is not None or _looks_dated(cell) for cell in column):
             return True
         if name.strip() and re.fullmatch(r"[A-Za-z][\w .-]{0,40}", name) and name not in column:
             continue
@@ -169,16 +168,6 @@ def _is_header(rows: Sequence[Sequence[str]]) -> bool:
 
 def _looks_dated(cell: str) -> bool:
     return bool(re.search(r"\d{1,4}[-/.:]\d{1,2}[-/.:]\d{1,4}", cell))
-
-
-def numbers(texts: Sequence[str]) -> NDArray[np.float64]:
-    """float64 `[n]`, NaN for cells without a number."""
-    try:
-        values = np.array(texts, np.float64)
-    except ValueError:
-        values = np.array([math.nan if (value := parse(text)) is None else value for text in texts])
-    values[~np.isfinite(values)] = math.nan
-    return values
 
 
 def times(texts: Sequence[str], zone: int = 0) -> NDArray[np.float64]:
@@ -197,7 +186,7 @@ def timestamp(sheet: Sheet) -> int | None:
     for wanted in (True, False):
         for at, name in enumerate(sheet.names):
             texts = [sheet.rows[row][at] for row in sample]
-            if bool(TIME_NAME.search(name)) is not wanted or (not wanted and parse(texts[0]) is not None):
+            if bool(TIME_NAME.search(name)) is not wanted or (not wanted and number(texts[0]) is not None):
                 continue
             if np.isfinite(times(texts)).sum() >= 0.95 * len(texts):
                 return at

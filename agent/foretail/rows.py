@@ -12,6 +12,7 @@ import numpy as np
 from foretail import delimited, evidence
 from foretail.deviations import VIEWS
 from foretail.errors import ConfigError
+from foretail.numerals import numbers
 from foretail.series import Detector
 from foretail.surprise import exceedance
 from foretail.verdicts import Change, Moved
@@ -166,7 +167,7 @@ def table(sheet: Sheet, columns: tuple[str, ...], stamp: int | None, interval_s:
     """
     values = np.empty((len(sheet.rows), len(columns)))
     for at, name in enumerate(columns):
-        values[:, at] = delimited.numbers(sheet.column(sheet.place(name)))
+        values[:, at] = numbers(sheet.column(sheet.place(name)))
         if not np.isfinite(values[:, at]).any():
             raise ConfigError(f"{sheet.path}: column {name!r} holds no number; leave it out or check the file")
     rows = np.arange(len(values))

@@ -199,11 +199,16 @@ class SeriesInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Reading(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A number captured in lines of one type: its mean and 95th percentile are features of an interval."""
+    """A number captured in lines of one type: its mean and 95th percentile are features of an interval.
+
+    Attributes:
+        unit: of the values, as the lines write it; a value in another unit of time or size is converted.
+    """
 
     type_id: str
     capture: int
     name: str
+    unit: str = ""
 
 
 class VolumeInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from foretail.identity import family
+from foretail.numerals import quantities
 from foretail.schema import UNKNOWN
 
 if TYPE_CHECKING:
@@ -36,54 +37,69 @@ KEYS_MAX = 50_000
 
 
 class Readings(msgspec.Struct, frozen=True, array_like=True):
-    """Numbers captured in a batch, as the journal holds them: bytes of int32 row, int16 reading, float32 value."""
+    """Numbers in a batch, as the journal holds them: bytes of int32 rows (rising), int16 readings, float32 values."""
 
     row: bytes = b""
     which: bytes = b""
     value: bytes = b""
 
 
-def readings_of(
-    wanted: Sequence[Reading], patterns: Sequence[Pattern], typed: Typed, lines: Sequence[bytes]
-) -> Readings:
-    """The chosen numeric parameters of a typed batch.
+def places(wanted: Sequence[Reading], patterns: Sequence[Pattern]) -> list[tuple[int, int, bytes]]:
+    """Rank of the pattern (-1 = it is gone), capture and unit of each reading."""
+    ranks = {pattern.type_id: number for number, pattern in enumerate(patterns)}
+    return [(ranks.get(one.type_id, -1), one.capture, one.unit.encode("utf-8")) for one in wanted]
+
+
+def readings_of(wanted: Sequence[tuple[int, int, bytes]], typed: Typed) -> Readings:
+    """The chosen numeric parameters of a typed batch, by row.
 
     Args:
-        wanted: of the bundle.
-        patterns: of the bundle, by rank.
-        typed: what the matcher gave; its spans refer to `lines`.
-        lines: the batch.
+        wanted: what `places` gave.
+        typed: what the matcher gave.
     """
-    if not wanted:
+    at, which, value = [np.zeros(0, np.intp)], [np.zeros(0, np.int16)], [np.zeros(0)]
+    for number, (rank, capture, unit) in enumerate(wanted):
+        rows = np.flatnonzero(typed.index == rank) if rank >= 0 else at[0]
+        if len(rows):
+            found = quantities(typed.parameters(rows.tolist(), capture), unit)
+            held = np.isfinite(found)
+            at.append(rows[held])
+            which.append(np.full(len(at[-1]), number, np.int16))
+            value.append(found[held])
+    rows = np.concatenate(at)
+    if not len(rows):
         return Readings()
-    places = {pattern.type_id: number for number, pattern in enumerate(patterns)}
-    at, which, value = [], [], []
-    for number, reading in enumerate(wanted):
-        index = places.get(reading.type_id)
-        if index is None:
-            continue
-        for row in np.flatnonzero(typed.index == index).tolist():
-            spans = typed.spans[row]
-            if reading.capture >= len(spans):
-                continue
-            start, end = spans[reading.capture]
-            found = parse(lines[row][start:end])
-            if found is not None:
-                at.append(row)
-                which.append(number)
-                value.append(found)
+    order = np.argsort(rows, kind="stable")
     return Readings(
-        np.array(at, np.int32).tobytes(), np.array(which, np.int16).tobytes(), np.array(value, np.float32).tobytes()
+        rows[order].astype(np.int32).tobytes(),
+        np.concatenate(which)[order].tobytes(),
+        np.concatenate(value)[order].astype(np.float32).tobytes(),
     )
 
 
-def parse(text: bytes | str) -> float | None:
-    """The finite number in a capture or a cell, else None."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+def joined(parts: Sequence[tuple[int, Readings]]) -> Readings:
+    """Readings of batches as those of one; with each the number of lines before it."""
+    rows = [np.frombuffer(part.row, np.int32) + np.int32(above) for above, part in parts]
+    return Readings(
+        b"".join(row.tobytes() for row in rows),
+        b"".join(part.which for _, part in parts),
+        b"".join(part.value for _, part in parts),
+    )
+
+
+def chosen(readings: Readings, lines: NDArray[np.intp]) -> Readings:
+    """Readings of some of the lines: these, in this order."""
+    row = np.frombuffer(readings.row, np.int32)
+    if not len(row):
+        return readings
+    first = np.searchsorted(row, lines)
+    count = np.searchsorted(row, lines, "right") - first
+    taken = np.repeat(first - np.cumsum(count) + count, count) + np.arange(count.sum())
+    return Readings(
+        np.repeat(np.arange(len(lines), dtype=np.int32), count).tobytes(),
+        np.frombuffer(readings.which, np.int16)[taken].tobytes(),
+        np.frombuffer(readings.value, np.float32)[taken].tobytes(),
+    )
 
 
 class Lines(msgspec.Struct, frozen=True):
@@ -155,13 +171,12 @@ class Interval:
             held = np.flatnonzero(np.bincount(lines.which[part] + 1)[1:])
             self.keys.update(map(lines.keys.__getitem__, held.tolist()))
         if lines.readings.row:
-            at = np.frombuffer(lines.readings.row, np.int32)
-            inside = np.flatnonzero((at >= part.start) & (at < part.stop))
+            inside = slice(*np.searchsorted(np.frombuffer(lines.readings.row, np.int32), (part.start, part.stop)))
             which = np.frombuffer(lines.readings.which, np.int16)[inside]
             value = np.frombuffer(lines.readings.value, np.float32)[inside]
-            for number, found in zip(which.tolist(), value.tolist(), strict=True):
-                if len(self.values[number]) < VALUES_MAX:
-                    self.values[number].append(found)
+            for number in np.unique(which).tolist():
+                kept = self.values[number]
+                kept += value[which == number][: VALUES_MAX - len(kept)].tolist()
 
     def row(self, counted: NDArray[np.intp]) -> NDArray[np.float64]:
         """The features: float64 `[F]`, NaN for a reading that did not come."""

@@ -84,6 +84,11 @@ class Typed:
         """Of each line, the message the patterns saw."""
         return [text[entry[6]] for text, entry in zip(self.texts, self._entries, strict=True)]
 
+    def parameters(self, lines: Sequence[int], capture: int) -> list[bytes]:
+        """One parameter of each of these lines; b"" where it took no part."""
+        found = [(self.texts[line], self._entries[line][4]) for line in lines]
+        return [text[slice(*spans[capture])] if capture < len(spans) else b"" for text, spans in found]
+
     def captures(self, line: int) -> tuple[bytes | None, ...]:
         """The parameters of one line."""
         text = self.texts[line]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from foretail.bundle import Bundle
     from foretail.evidence import Weighed
-    from foretail.schema import Pattern, VolumeInfo
+    from foretail.schema import Pattern, Reading, VolumeInfo
     from foretail.tally import Closed, Lines
     from foretail.verdicts import Moved
 
@@ -43,9 +43,11 @@ def features(info: VolumeInfo, patterns: Sequence[Pattern]) -> tuple[str, ...]:
     templates = {pattern.type_id: pattern.template for pattern in patterns}
     names = [templates.get(type_id, type_id) for type_id in info.types]
     names += [*TOTALS, *([KEYS] if info.keys else [])]
-    for reading in info.readings:
-        names += [f"mean of {reading.name}", f"p95 of {reading.name}"]
-    return tuple(names)
+    return (*names, *(name for reading in info.readings for name in _both(reading)))
+
+
+def _both(reading: Reading) -> tuple[str, str]:
+    return f"mean of {reading.name}", f"p95 of {reading.name}"
 
 
 class Gauge:
@@ -153,6 +155,7 @@ class Volume:
         self._counted = np.array([places[type_id] for type_id in info.types], np.intp)
         self._vocabulary = FIRST + len(bundle.patterns)
         self._type_ids = {pattern.template: pattern.type_id for pattern in bundle.patterns}
+        self._read_in = {name: reading.type_id for reading in info.readings for name in _both(reading)}
         self._gauge = Gauge(info, bundle.files)
         self._origins: OrderedDict[str, tuple[Counter, Gauge]] = OrderedDict()
         self.evicted = 0
@@ -222,7 +225,7 @@ class Volume:
             reasons=("volume",) if anomalous else (),
             fresh=bool(weighed.new[row]) and anomalous,
             fingerprint=self._fingerprint(cause, silent=silent) if anomalous else "",
-            type_id=self._type_ids.get(cause.feature) if cause else None,
+            type_id=self._type_ids.get(cause.feature, self._read_in.get(cause.feature)) if cause else None,
             explanation=why,
         )
 

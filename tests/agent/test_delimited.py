@@ -6,6 +6,7 @@ import pytest
 from foretail import delimited
 from foretail.delimited import Dialect
 from foretail.errors import ConfigError
+from foretail.numerals import numbers
 
 
 def write(tmp_path, text, name="x.csv"):
@@ -88,5 +89,5 @@ def test_timestamp_column_is_found_by_name_or_look(tmp_path):
 
 def test_cells_without_number_are_nan():
     """Words and infinities are no numbers."""
-    assert [*delimited.numbers(["1"]), *map(math.isnan, delimited.numbers(["x", "inf"]))] == [1.0, True, True]
-    assert np.isnan(delimited.numbers([""])).all()
+    assert [*numbers(["1"]), *map(math.isnan, numbers(["x", "inf"]))] == [1.0, True, True]
+    assert np.isnan(numbers([""])).all()

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foretail.columns import Columns
-from foretail.schema import Calibration, Reading, SeriesInfo, Tail, VolumeInfo
-from foretail.tally import GAP, Counter, Lines, Readings, of_columns, parse
+from foretail.patterns import Matcher
+from foretail.schema import Calibration, Format, KeyRule, Pattern, Reading, SeriesInfo, Tail, VolumeInfo
+from foretail.tally import GAP, Counter, Lines, Readings, of_columns, places, readings_of
 
 VOCABULARY = 6
 
@@ -118,8 +119,24 @@ def test_a_journalled_batch_is_counted():
 
 
 def test_captures_that_are_numbers():
-    """Only finite numbers are readings."""
-    assert [parse(text) for text in (b"1.5", b"x", b"inf")] == [1.5, None, None]
+    """Only finite numbers are readings, by row, of the types and captures that are wanted."""
+    form, patterns = (
+        Format(),
+        tuple(
+            Pattern(0, rank, f"{rank:016x}", f"{word} <*> of <*>", rf"{word} (\S+) of (\S+)", rank)
+            for rank, word in enumerate(("sent", "took"))
+        ),
+    )
+    lines = [b"took 5 of 7", b"sent 1e3 of x", b"took inf of 8", b"took x of 9", b"else 1 of 2", b"sent 3 of 4"]
+    typed = Matcher(patterns, form, KeyRule()).match(lines)
+    wanted = [Reading("0" * 15 + "1", 1, "b"), Reading("f" * 16, 0, "gone"), Reading("0" * 16, 0, "a")]
+    found = readings_of(places(wanted, patterns), typed)
+    rows, which, value = (
+        np.frombuffer(data, kind).tolist()
+        for data, kind in zip((found.row, found.which, found.value), (np.int32, np.int16, np.float32), strict=True)
+    )
+    assert list(zip(rows, which, value, strict=True)) == [(0, 0, 7), (1, 2, 1000), (2, 0, 8), (3, 0, 9), (5, 2, 3)]
+    assert readings_of(places([], patterns), typed) == Readings()
 
 
 @given(

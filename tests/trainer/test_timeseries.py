@@ -8,6 +8,7 @@ from foretail.errors import ConfigError
 from foretail.ops import check_operators
 from foretail.series import Detector
 from foretail_trainer import forecast, reckoning, single
+from foretail_trainer.quantiles import quantile
 from foretail_trainer.reckoning import Options
 from foretail_trainer.timeseries import fit_timeseries
 
@@ -164,8 +165,8 @@ def test_what_cannot_be_fitted_says_why(values, options, said):
 def test_quantile_extrapolates_only_when_it_must():
     """99 values certify 1 %; fewer lie on the fitted tail, beyond the largest."""
     values = np.arange(199.0)
-    assert (reckoning.quantile(values, 0.01)[1], reckoning.quantile(values[:50], 0.01)[1]) == (False, True)
-    assert reckoning.quantile(values[:50], 0.01)[0] > 49
+    assert (quantile(values, 0.01)[1], quantile(values[:50], 0.01)[1]) == (False, True)
+    assert quantile(values[:50], 0.01)[0] > 49
 
 
 def test_long_shifts_of_several_sensors_are_found_with_defaults(tmp_path):

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from foretail import bundle as bundles
+from foretail import tally
 from foretail.errors import ConfigError
 from foretail_trainer import volume
 from foretail_trainer.reckoning import Options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from foretail.bundle import Bundle
-    from foretail.schema import LinesInfo, VolumeInfo
+    from foretail.schema import LinesInfo, Reading, VolumeInfo
     from foretail_trainer.learn import Learned
     from foretail_trainer.reading import Lines
     from foretail_trainer.stages import Stages
@@ -25,13 +28,14 @@ VOLUME_SHARE = 0.1
 thousand sessions an alert less in the budget moves the threshold by bits."""
 
 
-def add_volume(learned: Learned, lines: Lines, stages: Stages) -> None:
+def add_volume(learned: Learned, lines: Lines, stages: Stages, readings: Sequence[Reading] = ()) -> None:
     """Learn how much of what the log writes; a log that cannot teach it gets a note.
 
     Args:
         learned: with patterns and sessions; its `volume` and `notes` are set.
         lines: of the log.
         stages: is told.
+        readings: candidates; `lines.readings` are of these.
     """
     options = learned.options
     with stages.stage("volume"):
@@ -41,13 +45,20 @@ def add_volume(learned: Learned, lines: Lines, stages: Stages) -> None:
             keys = [lines.keys[row] for row in rows.tolist()] if lines.keys is not None else None
             hosts.append(
                 volume.lines_of(
-                    lines.ids[rows], lines.times[rows], lines.lengths[rows].astype(np.int64), lines.errors[rows], keys
+                    lines.ids[rows],
+                    lines.times[rows],
+                    lines.lengths[rows].astype(np.int64),
+                    lines.errors[rows],
+                    keys,
+                    tally.chosen(lines.readings, rows),
                 )
             )
         asked = Options(model=options.volume_model or volume.MODEL, seed=options.seed)
         share = VOLUME_SHARE if "sequence" in options.detectors and not options.types_only else 1.0
         try:
-            fitted = volume.fit_volume(hosts, learned.patterns, asked, per_day=_per_day(learned, lines) * share)
+            fitted = volume.fit_volume(
+                hosts, learned.patterns, asked, per_day=_per_day(learned, lines) * share, readings=readings
+            )
         except ConfigError as error:
             if options.detectors == ("volume",):
                 raise

@@ -13,7 +13,7 @@ from foretail.characters import LineModel, record_text
 from foretail.errors import ConfigError
 from foretail.schema import LinesInfo
 from foretail_trainer import charnet
-from foretail_trainer.reckoning import quantile, tail
+from foretail_trainer.quantiles import quantile, tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

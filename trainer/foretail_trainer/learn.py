@@ -24,6 +24,7 @@ from foretail_trainer import (
     keys,
     mine,
     pack,
+    parameters,
     reading,
     sequences,
     suspects,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from foretail.bundle import Bundle
+    from foretail.schema import Reading
     from foretail_trainer.calibrate import Calibrated
     from foretail_trainer.changes import Changes
     from foretail_trainer.crossfit import Scorer
@@ -185,8 +187,13 @@ def _from_logs(options: Options, paths: Sequence[str], stages: Stages) -> Learne
         key = KeyRule(kind="field", field=options.key, endless=True)
     else:
         key = KeyRule(kind="search", regex=options.key)
+    volumes = not options.types_only and "volume" in options.detectors
+    numbers: tuple[Reading, ...] = ()
+    if volumes:
+        some = reading.sample(paths, parameters.SAMPLE_LINES)
+        numbers = parameters.candidates(some, Matcher(mined.patterns, form, KeyRule()))
     with stages.stage("typing", size) as progress:
-        lines = reading.read(paths, Matcher(mined.patterns, form, key), progress)
+        lines = reading.read(paths, Matcher(mined.patterns, form, key), progress, numbers)
     vocabulary = FIRST + len(mined.patterns)
     sessions = sequences.of_lines(lines, vocabulary, key, idle_s=options.idle_s)
     if not len(sessions):
@@ -210,8 +217,8 @@ def _from_logs(options: Options, paths: Sequence[str], stages: Stages) -> Learne
         notes=list(mined.notes),
         labelled=options.labelled,
     )
-    if not options.types_only and "volume" in options.detectors:
-        beside.add_volume(learned, lines, stages)
+    if volumes:
+        beside.add_volume(learned, lines, stages, numbers)
     return learned
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foretail import logs
+from foretail import logs, tally
 from foretail.errors import ConfigError
 from foretail.schema import FIRST, UNKNOWN
 from foretail.stamps import unwrapped
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from foretail.patterns import Matcher
+    from foretail.schema import Reading
+    from foretail.tally import Readings
 
 LINES_MIN = 20
 """Fewer lines teach nothing."""
@@ -43,6 +45,7 @@ class Lines:
         hosts: how many.
         digest: sha256 of all lines.
         lengths: int32 `[n]`, bytes with the line end; `errors` bool `[n]`: error-level.
+        readings: numbers in them, as asked for.
     """
 
     ids: NDArray[np.int32]
@@ -53,6 +56,7 @@ class Lines:
     digest: str
     lengths: NDArray[np.int32]
     errors: NDArray[np.bool_]
+    readings: Readings
 
 
 @contextmanager
@@ -101,13 +105,19 @@ def sample(paths: Sequence[str], lines: int) -> list[bytes]:
     return taken
 
 
-def read(paths: Sequence[str], matcher: Matcher, progress: Callable[[int], None] | None = None) -> Lines:
+def read(
+    paths: Sequence[str],
+    matcher: Matcher,
+    progress: Callable[[int], None] | None = None,
+    wanted: Sequence[Reading] = (),
+) -> Lines:
     """Type every line.
 
     Args:
         paths: of the logs; rotations of one log are one host.
         matcher: with the key rule.
         progress: called with the bytes of each read.
+        wanted: numbers to take from the lines.
 
     Raises:
         ConfigError: fewer than LINES_MIN lines.
@@ -119,6 +129,7 @@ def read(paths: Sequence[str], matcher: Matcher, progress: Callable[[int], None]
     lengths: list[NDArray[np.int32]] = []
     errors: list[NDArray[np.bool_]] = []
     interned: dict[bytes, bytes] = {}
+    places, taken, above = tally.places(wanted, matcher.patterns), [], 0
     digest, now = hashlib.sha256(), time.time()
     groups = logs.hosts(paths)
     for host in groups:
@@ -130,6 +141,8 @@ def read(paths: Sequence[str], matcher: Matcher, progress: Callable[[int], None]
             stamps.append(typed.times)
             lengths.append(np.fromiter(map(len, batch.lines), np.int32, len(batch.lines)) + 1)
             errors.append(typed.errors)
+            taken.append((above, tally.readings_of(places, typed)))
+            above += len(batch.lines)
             if typed.keys is not None:
                 keys += [interned.setdefault(key, key) for key in typed.keys]
             lines += len(batch.lines)
@@ -146,4 +159,5 @@ def read(paths: Sequence[str], matcher: Matcher, progress: Callable[[int], None]
         digest=digest.hexdigest(),
         lengths=np.concatenate(lengths),
         errors=np.concatenate(errors),
+        readings=tally.joined(taken),
     )

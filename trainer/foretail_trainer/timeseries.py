@@ -10,6 +10,7 @@ import numpy as np
 
 from foretail import delimited
 from foretail.errors import ConfigError
+from foretail.numerals import numbers
 from foretail.rows import table
 from foretail_trainer import reckoning
 
@@ -105,7 +106,7 @@ def _columns(
     for at, name in enumerate(sheet.names):
         if at == stamp or at in dropped:
             continue
-        values = delimited.numbers(sheet.column(at))
+        values = numbers(sheet.column(at))
         filled = [text.strip().lower() not in delimited.MISSING for text in sheet.column(at)]
         if np.isfinite(values).sum() < 0.9 * max(1, sum(filled)) or not np.isfinite(values).any():
             words.append(name)

@@ -7,12 +7,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 
+from foretail import tally
 from foretail.errors import ConfigError
 from foretail.schema import FIRST, UNKNOWN, SeriesInfo, VolumeInfo
-from foretail.tally import Counter, Lines
+from foretail.tally import Counter, Lines, Readings
 from foretail.volume import features
-from foretail_trainer import reckoning, weighing
+from foretail_trainer import parameters, reckoning, weighing
 from foretail_trainer.calibrate import EXTRAPOLATION_MAX
 from foretail_trainer.reckoning import Options
 
@@ -70,7 +72,7 @@ def fit_volume(
         patterns: of the bundle, by rank.
         options: model, alpha; `interval_s` 0 = chosen by the data.
         per_day: incidents a day and host that may be false, instead of `alpha`; no fewer than one in the whole log.
-        readings: numeric parameters whose mean and p95 are features.
+        readings: candidates for numeric parameters whose mean and p95 are features: what the lines hold.
         progress: told what happens.
 
     Raises:
@@ -92,18 +94,22 @@ def fit_volume(
         readings=tuple(readings),
         keys=any((host.which >= 0).any() and len(host.keys) > 1 for host in known),
     )
-    names = features(draft, patterns)
     closed = [interval_ for host in known for interval_ in Counter(draft, counted, vocabulary).add(host)]
     if len(closed) < reckoning.ROWS_MIN:
         raise ConfigError(
             f"the log spans {len(closed)} whole intervals of {step:g} s, too few for the volume detector "
             f"({reckoning.ROWS_MIN} are needed): give a longer log"
         )
+    rows, first = np.array([one.row for one in closed]), len(features(replace(draft, readings=()), patterns))
+    followed = parameters.steady(rows, first)
+    draft = replace(draft, readings=tuple(readings[number] for number in followed))
+    names = features(draft, patterns)
+    columns = [*range(first), *(first + 2 * number + half for number in followed for half in (0, 1))]
     normal = weighing.Intervals(
-        rows=np.array([one.row for one in closed]),
+        rows=rows[:, columns],
         times=np.array([one.start for one in closed]),
         silence=np.array([one.silence for one in closed]),
-        counts=len(names) - 2 * len(readings),
+        counts=first,
     )
     asked = max(options.alpha, per_day * step / 86_400)
     alpha = min(max(asked, 1 / (EXTRAPOLATION_MAX * (len(closed) + 1))), ALPHA_MAX)
@@ -188,6 +194,7 @@ def lines_of(
     lengths: NDArray[np.int64],
     errors: NDArray[np.bool_] | None = None,
     keys: Sequence[bytes] | None = None,
+    readings: Readings | None = None,
 ) -> Lines:
     """Columns of one host as the counter takes them; times are made to never fall, lines before the first time go.
 
@@ -197,6 +204,7 @@ def lines_of(
         lengths: int64 `[n]`, bytes.
         errors: bool `[n]`, None = none.
         keys: `[n]` session keys, b"" = none; None = no keys.
+        readings: numbers in the lines.
     """
     n = len(ids)
     when = np.fmax.accumulate(times) if n else times
@@ -211,6 +219,7 @@ def lines_of(
         errors=(np.zeros(n, np.bool_) if errors is None else errors)[keep],
         which=np.array(which, np.int32)[keep],
         keys=list(table),
+        readings=tally.chosen(readings or Readings(), np.flatnonzero(keep)),
     )
 
 

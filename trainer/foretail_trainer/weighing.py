@@ -13,6 +13,7 @@ from foretail.deviations import windows_of
 from foretail.errors import ConfigError
 from foretail.evidence import BEGIN_MIN, CLIP, HOLD, NEAR, TAIL, VIEWS, Scale, Tails, Weighed, Weigher, sides
 from foretail_trainer import forecast, reckoning
+from foretail_trainer.quantiles import drift, tail
 from foretail_trainer.reckoning import BLOCKS, mixing
 
 if TYPE_CHECKING:
@@ -220,9 +221,9 @@ def _calibrated(
         alpha=alpha,
         threshold=limits[0],
         extrapolated=extrapolated,
-        tail=reckoning.tail(ratio * limits[0]),
+        tail=tail(ratio * limits[0]),
         weights={"features": limits[0], "silence": limits[1]},
-        drift=reckoning.drift(ratio, np.array_split(np.arange(len(ratio)), BLOCKS)),
+        drift=drift(ratio, np.array_split(np.arange(len(ratio)), BLOCKS)),
     )
     return replace(info, calibration=calibration)
 

@@ -1,0 +1,72 @@
+"""Pure: text -> finite numbers, one rule for captures of lines and for cells of tables; `12 ms`, `1.5s` with units."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+
+QUANTITY = re.compile(rb"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*((?:[A-Za-z%/]|\xc2\xb5){1,8})\s*")
+"""A number and a unit (also with a micro sign in UTF-8)."""
+TIME, SIZE = "time", "size"
+UNITS: dict[bytes, tuple[str, float]] = {
+    **dict.fromkeys((b"ns", b"nsec"), (TIME, 1e-9)),
+    **dict.fromkeys((b"us", b"usec", b"\xc2\xb5s"), (TIME, 1e-6)),
+    **dict.fromkeys((b"ms", b"msec", b"msecs", b"millis"), (TIME, 1e-3)),
+    **dict.fromkeys((b"s", b"sec", b"secs", b"second", b"seconds"), (TIME, 1.0)),
+    **dict.fromkeys((b"min", b"mins", b"minute", b"minutes"), (TIME, 60.0)),
+    **dict.fromkeys((b"h", b"hour", b"hours"), (TIME, 3600.0)),
+    **dict.fromkeys((b"B", b"byte", b"bytes"), (SIZE, 1.0)),
+    **dict.fromkeys((b"kB", b"KB", b"K", b"KiB"), (SIZE, 2.0**10)),
+    **dict.fromkeys((b"MB", b"M", b"MiB"), (SIZE, 2.0**20)),
+    **dict.fromkeys((b"GB", b"G", b"GiB"), (SIZE, 2.0**30)),
+    **dict.fromkeys((b"TB", b"T", b"TiB"), (SIZE, 2.0**40)),
+}
+"""What units measure, and in how many seconds or bytes; in logs a kilobyte is mostly 1,024."""
+
+
+def number(text: bytes | str) -> float | None:
+    """The finite number in a capture or a cell, else None."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def numbers(texts: Sequence[bytes] | Sequence[str]) -> NDArray[np.float64]:
+    """float64 `[n]`; NaN where a text is empty or no finite number."""
+    try:
+        values = np.array(texts, np.float64)
+    except ValueError:
+        values = np.array([math.nan if (value := number(text)) is None else value for text in texts])
+    values[~np.isfinite(values)] = math.nan
+    return values
+
+
+def unit(text: bytes) -> bytes:
+    """The unit after a number; b"": none, or no number."""
+    found = QUANTITY.fullmatch(text)
+    return found[2] if found else b""
+
+
+def quantities(texts: Sequence[bytes], wanted: bytes) -> NDArray[np.float64]:
+    """float64 `[n]` in one unit; NaN where a text is no finite number, or one in a unit that cannot be converted."""
+    if not wanted:
+        return numbers(texts)
+    values = numbers([text.removesuffix(wanted) for text in texts])
+    for row in np.flatnonzero(np.isnan(values)).tolist():
+        found = QUANTITY.fullmatch(texts[row])
+        (kind, own), (other, ours) = UNITS.get(found[2] if found else b"", ("", 1.0)), UNITS.get(wanted, (" ", 1.0))
+        if found and kind == other:
+            values[row] = float(found[1]) * own / ours
+    values[~np.isfinite(values)] = math.nan
+    return values

@@ -1,0 +1,74 @@
+"""Which numbers of a log are worth following, and that `fit` follows them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from trainer.jobs import records
+
+from foretail.patterns import Matcher
+from foretail.schema import Format, KeyRule, Pattern
+from foretail_trainer import learn, parameters
+from foretail_trainer.stages import Stages
+
+pytestmark = pytest.mark.trainer
+
+
+def matcher(*templates):
+    patterns = [
+        Pattern(0, rank, f"{rank:016x}", template, template.replace("<*>", r"(\S+(?: ms)?)"), rank)
+        for rank, template in enumerate(templates)
+    ]
+    return Matcher(patterns, Format(), KeyRule())
+
+
+def test_measurements_are_followed_identifiers_are_not():
+    """A latency and a ratio; no port, no part of a name, no constant, no word, no number that may be below zero."""
+    rng = np.random.default_rng(0)
+    wanted = matcher("sent <*> from port <*> to node-<*> level <*> in <*>", "load <*> by <*> off <*>", "rare <*>")
+    lines = [
+        f"sent ok from port {rng.integers(1024, 65536)} to node-{rng.integers(9)} level 3 in {rng.integers(90)} ms"
+        for _ in range(400)
+    ]
+    lines += [f"load {rng.random():.3f} by x{n} off {rng.integers(-5, 5)}" for n in range(300)]
+    lines += [f"rare {n % 7}" for n in range(50)]
+    found = parameters.candidates([line.encode() for line in lines], wanted)
+    assert [(one.name, one.unit) for one in found] == [
+        ("load <number> by <*> off <*>", ""),
+        ("sent <*> from port <*> to node-<*> level <*> in <number>", "ms"),
+    ]
+
+
+def test_steady_readings_are_kept():
+    """Not one that jumps, that is mostly missing, that counts up, or that never changes."""
+    rng = np.random.default_rng(1)
+    n = 300
+
+    def pair(values):
+        return np.stack([values, values * 2], axis=1)
+
+    steady, wild = 50 * np.exp(0.1 * rng.normal(size=n)), 50 * np.exp(1.5 * rng.normal(size=n))
+    gone = np.where(rng.random(n) < 0.7, np.nan, steady)
+    rows = np.hstack([np.ones((n, 2)), *map(pair, (wild, steady, gone, 1000.0 + np.arange(n), np.full(n, 9.0)))])
+    assert parameters.steady(rows, 2) == [1]
+
+
+def test_answers_that_become_slow_are_raised(tmp_path):
+    """End to end: the numbers alone change, and the interval says which."""
+    rng = np.random.default_rng(2)
+    lines = []
+    for second in range(4 * 3600):
+        slow = 8 if 3.5 * 3600 <= second < 3.5 * 3600 + 300 else 1
+        stamp = f"2026-01-05T{8 + second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}Z INFO "
+        lines.append(f"{stamp}request {rng.integers(1 << 40):x} answered in {int(slow * rng.lognormal(3, 0.4))} ms")
+    normal, new = tmp_path / "normal.log", tmp_path / "new.log"
+    normal.write_text("\n".join(lines[: 3 * 3600]) + "\n")
+    new.write_text("\n".join(lines[3 * 3600 :]) + "\n")
+    asked = learn.Options(files=(str(normal),), out=str(tmp_path / "b"), key="none", detectors=("volume",))
+    with Stages() as stages:
+        learned = learn.fit(asked, stages)
+    assert [reading.unit for reading in learned.bundle.manifest.volume.readings] == ["ms"]
+    found = [row for row in records(Path(asked.out), new, "incidents") if row["state"] == "open"]
+    assert len(found) == 1
+    assert "answered in <number> ms" in found[0]["summary"]
+    assert found[0]["type_id"] == learned.patterns[0].type_id
