@@ -23,6 +23,8 @@ DRIFT_BLOCKS = 3
 DRIFT_DISTANCE = 0.5
 """Total variation between the type mix of a block and of the training data that counts as drift."""
 
+STORM_S = 10.0
+"""First sights of one program come together (a start under a new version): within this they are one incident."""
 KEYS_MAX = 100
 """Keys counted for one incident."""
 RAISED_MAX = 10_000
@@ -72,7 +74,7 @@ class Cause(msgspec.Struct, frozen=True):
         verdict: its id.
         fingerprint: of its cause.
         key: session key, or the source of a line without one.
-        endless: the key never ends: only what comes within C lines is the same cause.
+        endless: the key never ends: only what comes within C lines is the same cause, and unseen types within STORM_S.
         time: event time, seconds.
         line: number of the line in the stream.
         type_id: None = unknown type.
@@ -94,7 +96,7 @@ class Cause(msgspec.Struct, frozen=True):
 
 
 class Open(msgspec.Struct):
-    """An incident that can still take verdicts in."""
+    """An incident that can still take verdicts in; `unseen`: it began with an unseen type."""
 
     id: str
     fingerprint: str
@@ -104,6 +106,7 @@ class Open(msgspec.Struct):
     count: int = 1
     keys: list[str] = []
     record: bytes = b""
+    unseen: bool = False
 
 
 class Closed(msgspec.Struct, frozen=True):
@@ -191,7 +194,13 @@ class Incidents:
             return "suppressed", 0
         state.openings.append(cause.time)
         state.open[cause.verdict] = Open(
-            cause.verdict, cause.fingerprint, cause.time, cause.time, cause.line, keys=[cause.key]
+            cause.verdict,
+            cause.fingerprint,
+            cause.time,
+            cause.time,
+            cause.line,
+            keys=[cause.key],
+            unseen=cause.unseen,
         )
         state.by_key[cause.key] = cause.verdict
         suppressed, state.suppressed = state.suppressed, 0
@@ -256,8 +265,11 @@ class Incidents:
         """The open incident that this verdict belongs to."""
         state = self._state
         known = state.open.get(state.by_key.get(cause.key, ""))
-        if known is not None and (not cause.endless or cause.line - known.line <= self.rules.window):
-            return known
+        if known is not None:
+            near = cause.line - known.line <= self.rules.window
+            storm = known.unseen and cause.unseen and not cause.error and cause.time - known.last <= STORM_S
+            if not cause.endless or near or storm:
+                return known
         for open_ in state.open.values():
             if open_.fingerprint == cause.fingerprint and cause.time - open_.last <= self.rules.cooldown_s:
                 return open_

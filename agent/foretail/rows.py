@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from foretail import delimited, evidence
 from foretail.deviations import VIEWS
@@ -18,7 +19,7 @@ from foretail.surprise import exceedance
 from foretail.verdicts import Change, Moved
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -81,9 +82,24 @@ def change(info: SeriesInfo, values: NDArray[np.float64], scored: Scored, row: i
     return _change(info.columns, values[row], scored, row, VIEWS)
 
 
-def moved(columns: Sequence[str], values: NDArray[np.float64], weighed: Weighed, row: int) -> Change:
-    """What moved in an interval: `values` float64 `[F]` as seen, `weighed` what was made of it in its row."""
-    return _change(columns, values, weighed, row, evidence.VIEWS)
+def moved(
+    columns: Sequence[str], values: NDArray[np.float64], weighed: Weighed, row: int, mostly: Mapping[str, str]
+) -> Change:
+    """What moved in an interval.
+
+    Args:
+        columns: F names.
+        values: float64 `[F]`, as seen.
+        weighed: what was made of it in its `row`.
+        row: which that is.
+        mostly: what made up most of a pooled column, by its name.
+    """
+    change = _change(columns, values, weighed, row, evidence.VIEWS)
+    told = tuple(
+        replace(one, mostly=mostly.get(one.feature, "")) if (one.seen or 0.0) > one.high else one
+        for one in change.moved
+    )
+    return replace(change, moved=told, summary=summary(told))
 
 
 def silence(feature: str, seen: float, limit: float) -> Change:
@@ -115,8 +131,10 @@ def _change(
 def summary(moved: tuple[Moved, ...]) -> str:
     """One line for people: `"Failed password" 214, expected 0-3; ...`."""
     said = [
-        f'"{m.feature}" {plain(m.seen) if m.seen is not None else "missing"}, '
-        f"expected {plain(m.low)}" + (f"-{plain(m.high)}" if plain(m.high) != plain(m.low) else "")
+        f'"{m.feature}" {plain(m.seen) if m.seen is not None else "missing"}'
+        + (f' (most of them "{m.mostly}")' if m.mostly else "")
+        + f", expected {plain(m.low)}"
+        + (f"-{plain(m.high)}" if plain(m.high) != plain(m.low) else "")
         for m in moved[:3]
     ]
     return "; ".join(said) or "the features no longer move together as they did"

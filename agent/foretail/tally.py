@@ -190,6 +190,13 @@ class Interval:
             out += [float(np.mean(values)), float(np.quantile(values, 0.95))] if values else [math.nan, math.nan]
         return np.array(out)
 
+    def most(self, counted: NDArray[np.intp]) -> int:
+        """Model id of the known type that came most beside those that are counted; 0 = none came."""
+        pooled = self.counts.copy()
+        pooled[counted], pooled[UNKNOWN] = 0, 0
+        most = int(np.argmax(pooled))
+        return most if pooled[most] else 0
+
     def snapshot(self) -> Any:
         """Plain values."""
         used = np.flatnonzero(self.counts)
@@ -212,6 +219,7 @@ class Closed(msgspec.Struct, frozen=True):
         lines: that it holds.
         silence: seconds: the longest time without a line that ended in it, or that lasts at its end.
         fresh: nothing before it counts.
+        most: model id of the type that came most of those that are not counted one by one; 0 = none came.
     """
 
     start: float
@@ -219,6 +227,7 @@ class Closed(msgspec.Struct, frozen=True):
     lines: int
     silence: float
     fresh: bool
+    most: int = 0
 
 
 class Counter:
@@ -295,7 +304,8 @@ class Counter:
         fresh, self._begun = self._begun, False
         open_s = (number + 1) * self._step - self._last if self._last is not None else 0.0
         silence = max(self._now.silence, open_s)
-        return Closed(number * self._step, self._now.row(self._counted), self._now.lines, silence, fresh)
+        row, most = self._now.row(self._counted), self._now.most(self._counted)
+        return Closed(number * self._step, row, self._now.lines, silence, fresh, most)
 
     def snapshot(self) -> Any:
         """Plain values."""

@@ -23,13 +23,14 @@ class Expected(msgspec.Struct, frozen=True):
     p: float
 
 
-class Moved(msgspec.Struct, frozen=True):
+class Moved(msgspec.Struct, frozen=True, omit_defaults=True):
     """A feature that is not where it should be.
 
     Attributes:
         feature: its name: a column, a template, a total.
         seen: its value; `expected`: what was expected; `low`, `high`: where a normal value lies.
         share: of the distance, 0 to 1.
+        mostly: of the pooled types, the template that came most.
     """
 
     feature: str
@@ -38,6 +39,7 @@ class Moved(msgspec.Struct, frozen=True):
     low: float
     high: float
     share: float
+    mostly: str = ""
 
 
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):

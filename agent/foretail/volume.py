@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from foretail.verdicts import Moved
 
 ORIGINS_MAX = 64
-TOTALS = ("other types", "unknown lines", "lines", "bytes", "error lines")
+OTHER = "other types"
+TOTALS = (OTHER, "unknown lines", "lines", "bytes", "error lines")
 KEYS = "distinct keys"
 SILENCE = "seconds without a line"
 
@@ -154,6 +155,7 @@ class Volume:
         self._stream, self._machine, self._label = stream, machine, bundle.label
         self._counted = np.array([places[type_id] for type_id in info.types], np.intp)
         self._vocabulary = FIRST + len(bundle.patterns)
+        self._templates = [pattern.template for pattern in bundle.patterns]
         self._type_ids = {pattern.template: pattern.type_id for pattern in bundle.patterns}
         self._read_in = {name: reading.type_id for reading in info.readings for name in _both(reading)}
         self._gauge = Gauge(info, bundle.files)
@@ -209,7 +211,8 @@ class Volume:
         if anomalous and silent:
             why = rows.silence(SILENCE, interval.silence, gauge.silence_s)
         elif anomalous:
-            why = rows.moved(gauge.info.columns, interval.row, weighed, row)
+            mostly = {OTHER: self._templates[interval.most - FIRST]} if interval.most else {}
+            why = rows.moved(gauge.info.columns, interval.row, weighed, row, mostly)
             cause = why.moved[0] if why.moved else None
         return IntervalVerdict(
             id=rows.interval_id(self._machine, f"{self._stream}\0{origin}", interval.start),
@@ -225,7 +228,7 @@ class Volume:
             reasons=("volume",) if anomalous else (),
             fresh=bool(weighed.new[row]) and anomalous,
             fingerprint=self._fingerprint(cause, silent=silent) if anomalous else "",
-            type_id=self._type_ids.get(cause.feature, self._read_in.get(cause.feature)) if cause else None,
+            type_id=self._type(cause) if cause else None,
             explanation=why,
         )
 
@@ -234,7 +237,11 @@ class Volume:
         if silent or cause is None:
             return rows.cause(SILENCE if silent else "together", "")
         up = cause.seen is not None and cause.seen > cause.expected
-        return rows.cause(self._type_ids.get(cause.feature, cause.feature), "more" if up else "less")
+        return rows.cause(self._type_ids.get(cause.mostly or cause.feature, cause.feature), "more" if up else "less")
+
+    def _type(self, cause: Moved) -> str | None:
+        """The type that a feature is about."""
+        return self._type_ids.get(cause.mostly or cause.feature) or self._read_in.get(cause.feature)
 
     def snapshot(self) -> Any:
         """All state as plain values for msgpack."""

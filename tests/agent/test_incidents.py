@@ -55,6 +55,20 @@ def test_in_an_endless_session_only_the_next_lines_are_the_same_cause():
     assert outcomes(fold, cause(1, endless=True, line=1), near, far) == ["opened", "folded", "opened"]
 
 
+def test_first_sights_of_one_program_within_seconds_are_one_incident():
+    """Not those at error level, nor another program's, nor a known type that became strange."""
+    fold = Incidents(Rules(window=10, unseen_rate=0.0))
+
+    def sight(number, time, **more):
+        fold.unseen(100 * number)
+        asked = {"unseen": True, "endless": True, "type_id": None, **more}
+        return fold.fold(cause(number, fingerprint=f"f{number}", time=time, line=100 * number, **asked))[0]
+
+    assert [sight(1, 0.0), sight(2, 9.0), sight(3, 18.0)] == ["opened", "folded", "folded"]
+    assert [sight(4, 19.0, error=True), sight(5, 19.0, key="other"), sight(6, 19.0, unseen=False)] == ["opened"] * 3
+    assert sight(7, 40.0) == "opened"
+
+
 def test_a_block_that_adds_nothing_to_its_lines_opens_no_incident():
     """It joins that of its line while that is open; later it is what was to be expected."""
     fold = Incidents(Rules(cooldown_s=10))

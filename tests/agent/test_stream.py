@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from foretail import bundle as bundles
 from foretail.columns import Columns
+from foretail.incidents import STORM_S
 from foretail.lines import Batch, Source
 from foretail.schema import FIRST, KeyRule
 from foretail.stream import Stream
@@ -195,11 +197,19 @@ def with_line(at: int, line: bytes) -> list[dict]:
 @pytest.mark.parametrize("level", [b"INFO", b"ERROR"])
 @pytest.mark.parametrize("at", range(40, 1000, 160))
 def test_a_message_never_seen_is_one_incident_wherever_it_comes(level, at):
-    """Of any level, with no session of its own: the golden log raises one more, at that line."""
+    """Of any level, with no session of its own: the golden log raises one more, at that line.
+
+    Seconds after another message never seen, one that is no error belongs to that one's incident.
+    """
     stamp = LINES[at].split(b" ")[0]
     line = stamp + b" " + level + b" [background] cluster: the moon has left its orbit around shard 7"
     before = [json.loads(r) for r in WHOLE["incidents"]]
     found = [r for r in with_line(at, line) if r["offset"] == OFFSETS[at]]
+    time = datetime.fromisoformat(stamp.decode()).timestamp()
+    storm = [r for r in before if r["key"] is None and 0 <= time - r["time"] <= STORM_S]
+    if storm and level != b"ERROR":
+        assert found == []
+        return
     assert len(found) == 1
     assert found[0]["type"] == "0"
     assert "moon" in found[0]["summary"]

@@ -14,8 +14,9 @@ from foretail_trainer.reckoning import Options
 
 pytestmark = pytest.mark.trainer
 PATTERNS = tuple(
-    Pattern(0, number, f"{number:016x}", f"message {number} <*>", f"message {number} .*", number) for number in range(4)
+    Pattern(0, number, f"{number:016x}", f"message {number} <*>", f"message {number} .*", number) for number in range(5)
 )
+"""The last one comes in no training log."""
 
 
 def log(minutes, seed=0, start=1.7e9, without=()):
@@ -34,10 +35,10 @@ def log(minutes, seed=0, start=1.7e9, without=()):
     return volume.lines_of(np.concatenate(ids)[order].astype(np.int32), when[order], np.full(len(when), 40))
 
 
-def with_burst(lines, at, count=300):
-    """The log with lines of the third type within one minute."""
+def with_burst(lines, at, count=300, number=2):
+    """The log with lines of one type within one minute."""
     times = np.concatenate([lines.times, at + 60 * np.random.default_rng(1).random(count)])
-    ids = np.concatenate([lines.ids, np.full(count, FIRST + 2, np.int32)])
+    ids = np.concatenate([lines.ids, np.full(count, FIRST + number, np.int32)])
     order = np.argsort(times)
     return volume.lines_of(ids[order], times[order], np.full(len(ids), 40))
 
@@ -110,6 +111,17 @@ def test_a_burst_is_named_with_what_was_expected(bundle):
     assert moved.high < 60
     assert '"message 2 <*>"' in verdict.explanation.summary
     assert msgspec.json.decode(msgspec.json.encode(verdict))["kind"] == "interval"
+
+
+def test_a_burst_of_a_rare_type_is_named_too(bundle):
+    """It is counted among the others; the verdict says which of them it is, and is about that type."""
+    lines = log(120, seed=8)
+    at = (lines.times[0] // 60 + 60) * 60
+    verdict = {verdict.time: verdict for verdict in judged(bundle, with_burst(lines, at, number=4))}[at]
+    moved = {moved.feature: moved for moved in verdict.explanation.moved}["other types"]
+    assert (moved.seen, moved.mostly) == (300.0, "message 4 <*>")
+    assert '"other types" 300 (most of them "message 4 <*>"), expected 0' in verdict.explanation.summary
+    assert verdict.type_id == PATTERNS[4].type_id
 
 
 def test_silence_is_found(bundle):
