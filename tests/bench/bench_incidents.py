@@ -130,9 +130,10 @@ def outcome(lines: list[bytes], folder: Path) -> Outcome:
     rest.write_bytes(b"".join(lines[cut:]))
     foretail("fit", train, "--out", folder / "bundle", program="foretail-train")
     foretail("score", "--bundle", folder / "bundle", rest, out=out)
-    calibration = bundles.read(folder / "bundle").manifest.calibration
-    units = calibration.units * (len(lines) - cut) / cut
-    return Outcome(len(lines) - cut, units, calibration.alpha * units, opened(out))
+    manifest, more = bundles.read(folder / "bundle").manifest, (len(lines) - cut) / cut
+    parts = [manifest.calibration, *([manifest.volume.series.calibration] if manifest.volume else [])]
+    promised = sum(part.alpha * part.units for part in parts) * more
+    return Outcome(len(lines) - cut, parts[0].units * more, promised, opened(out))
 
 
 def told(row: dict[str, object]) -> list[object]:
