@@ -203,6 +203,8 @@ def closing(learned: Learned) -> Table:
             f"intervals of {series.interval_s:g} s, {len(series.columns)} features, "
             f"{beside.promised(learned.volume):.2g} false alerts a week and host",
         )
+        if learned.volume.info.readings:
+            table.add_row("", "\n".join(f"follows {escape(visible(one.name))}" for one in learned.volume.info.readings))
     if learned.labelled is not None:
         found = learned.labelled.metrics
         table.add_row("labelled lines", f"accuracy {found['accuracy']:.4f}, AUC {found['auc']:.4f} on held-out lines")
