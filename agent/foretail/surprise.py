@@ -49,6 +49,8 @@ BLOCK_LINES = 100
 """Lines of a block: a shorter one (end of input) has no counts term."""
 BEYOND_CAP = 0.25
 """Of the logarithm of what exceeds a cap: enough to keep the order, less than what another detector adds."""
+P_MIN = 1e-12
+"""No log is so long that it could show a smaller share."""
 REASON_BITS_MIN = 3.0
 """A detector that says less does not appear among the reasons beside a stronger one."""
 
@@ -215,12 +217,12 @@ def soft(bits: NDArray[np.float64], cap: float) -> NDArray[np.float64]:
 
 
 def exceedance(tail: Tail, x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """P(score >= x) for each x: counted up to the last level, exponential beyond it; never 0."""
+    """P(score >= x) for each x: counted up to the last level, exponential beyond it; never below P_MIN."""
     if not tail.levels:
         return np.ones(len(x))
     levels, p = np.array(tail.levels), np.array(tail.p)
     place = np.searchsorted(levels, x, "left")
     counted = np.append(p, p[-1])[place]
     excess = np.maximum(x - levels[-1], 0.0)
-    beyond: NDArray[np.float64] = np.maximum(counted * np.exp(-excess / tail.scale), 1e-300)
+    beyond: NDArray[np.float64] = np.maximum(counted * np.exp(-excess / tail.scale), P_MIN)
     return beyond

@@ -1,8 +1,9 @@
-"""The golden bundle says on this host and runtime what it said where it was made."""
+"""The golden bundles say on this host and runtime what they said where they were made."""
 
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +11,15 @@ from pathlib import Path
 import pytest
 
 from foretail import bundle as bundles
-from foretail import golden
+from foretail import golden, others
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-NUMBERS = {"score": 0.02, "bits": 0.3}
+PACED = runpy.run_path(str(GOLDEN / "paced.py"))
+NUMBERS = {"score": 0.02, "bits": 0.3, "share": 0.02, "probability": 0.02}
 """Kernels differ by up to .03 nat (README): what may differ, by how much."""
+RATES = {"low": 0.05, "high": 0.05}
+"""... and by what share of itself."""
+UNTOLD = {"id", "verdict", "p", "expected", "detectors"}
 
 
 def records(text: str) -> list[dict]:
@@ -24,12 +29,18 @@ def records(text: str) -> list[dict]:
 def alike(got, expected, name=""):
     """Equal but for numbers that depend on low-order bits of the kernels; machine ids are the host's."""
     if isinstance(expected, dict):
-        keys = expected.keys() - {"id", "verdict", "p", "expected", "detectors"}
-        assert keys == got.keys() - {"id", "verdict", "p", "expected", "detectors"}
+        keys = expected.keys() - UNTOLD
+        assert keys == got.keys() - UNTOLD
         for key in keys:
             alike(got[key], expected[key], key)
+    elif isinstance(expected, list):
+        assert len(got) == len(expected)
+        for mine, theirs in zip(got, expected, strict=True):
+            alike(mine, theirs, name)
     elif name in NUMBERS:
         assert got == pytest.approx(expected, abs=NUMBERS[name])
+    elif name in RATES:
+        assert got == pytest.approx(expected, rel=RATES[name], abs=0.5)
     elif name != "summary":
         assert got == expected
 
@@ -46,6 +57,25 @@ def test_the_golden_log_is_scored_as_where_it_was_made(emit):
         alike(mine, theirs)
 
 
-def test_the_golden_bundle_gives_its_golden_results():
-    """Types, spans and surprises of golden.jsonl."""
-    golden.verify(bundles.read(GOLDEN / "bundle"))
+def test_the_other_detectors_judge_as_where_they_were_made(tmp_path):
+    """A burst, slow answers, attacks in lines, silence: each is raised by its detector, in its minutes and no others."""
+    lines = PACED["log"](3, PACED["MINUTES"], faults=True)
+    (tmp_path / "paced.log").write_text("\n".join(lines) + "\n", encoding="ascii")
+    command = ["score", "--bundle", str(GOLDEN / "others"), "--emit", "anomalies", "paced.log"]
+    done = subprocess.run([sys.executable, "-m", "foretail", *command], cwd=tmp_path, check=True, capture_output=True)
+    expected = records((GOLDEN / "others.jsonl").read_text(encoding="utf-8"))
+    got = records(done.stdout.decode("utf-8"))
+    alike(got, expected)
+    minutes = {int(row["time"] - PACED["START"]) // 60 for row in got}
+    faulty = {minute for first, last in PACED["FAULTS"].values() for minute in range(first, last + 1)}
+    assert minutes <= faulty
+    assert all(minutes & set(range(first, last + 1)) for first, last in PACED["FAULTS"].values())
+    assert {reason for row in got for reason in row["reasons"]} == {"volume", "line"}
+
+
+@pytest.mark.parametrize("bundle", ["bundle", "others"])
+def test_the_golden_bundles_give_their_golden_results(bundle):
+    """Types, spans, surprises, and what each network gave."""
+    found = bundles.read(GOLDEN / bundle)
+    golden.verify(found)
+    others.verify(found)

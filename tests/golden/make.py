@@ -1,7 +1,8 @@
-"""Make the golden bundle, its log and what it must say again: `python tests/golden/make.py` (needs the trainer).
+"""Make the golden bundles and what they must say again: `python tests/golden/make.py [bundle] [others]` (needs the trainer).
 
-The log is that of the demo's storage service, so nothing of anybody's data is committed. Run it when a format was
-extended or the models changed on purpose, and read the difference before you commit it.
+`bundle` holds a sequence model and judges the log of the demo's storage service; `others` holds a volume detector and a
+line classifier and judges `paced.log`. Nothing of anybody's data is committed. Run it when a format was extended or the
+models changed on purpose, and read the difference before you commit it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+import paced
 
 from foretail_trainer.workload import Workload, plans
 
@@ -25,25 +28,43 @@ def log(path: Path, seed: int, start: float, seconds: float, *, faults: bool) ->
     path.write_text("".join(f"{event.text}\n" for event in workload.events(seconds, 10)), encoding="ascii")
 
 
+def fit(train: Path, name: str, *options: str) -> None:
+    """Fit a bundle into its folder here."""
+    made, target = train.parent / "bundle", HERE / name
+    asked = ["fit", str(train), "--out", str(made), "--name", "golden", "--version-number", "1", *options]
+    subprocess.run([sys.executable, "-m", "foretail_trainer.cli", *asked], check=True)
+    target.mkdir(exist_ok=True)
+    for old in target.iterdir():
+        old.unlink()
+    for new in made.iterdir():
+        (target / new.name).write_bytes(new.read_bytes())
+
+
+def said(bundle: str, emit: str, path: Path) -> bytes:
+    """What the agent says of a log, which it knows by its name alone."""
+    command = [sys.executable, "-m", "foretail", "score", "--bundle", str(HERE / bundle), "--emit", emit, path.name]
+    return subprocess.run(command, cwd=path.parent, check=True, capture_output=True).stdout
+
+
 def main() -> None:
     """Train, then write what the agent says."""
+    wanted = sys.argv[1:] or ["bundle", "others"]
     with tempfile.TemporaryDirectory() as folder:
-        train = Path(folder) / "storage.log"
-        log(train, 11, START, TRAIN_S, faults=False)
-        options = ["--name", "golden", "--version-number", "1", "--false-alert-rate", "0.001"]
-        run = ["foretail-train", "fit", str(train), "--out", f"{folder}/bundle", *options]
-        subprocess.run([sys.executable, "-m", "foretail_trainer.cli", *run[1:]], check=True)
-        target = HERE / "bundle"
-        target.mkdir(exist_ok=True)
-        for old in target.iterdir():
-            old.unlink()
-        for new in (Path(folder) / "bundle").iterdir():
-            (target / new.name).write_bytes(new.read_bytes())
-    log(HERE / "storage.log", 12, START + 10_000, TEST_S, faults=True)
-    for emit in EMITS:
-        command = [sys.executable, "-m", "foretail", "score", "--bundle", "bundle", "--emit", emit, "storage.log"]
-        out = subprocess.run(command, cwd=HERE, check=True, capture_output=True).stdout
-        (HERE / f"{emit}.jsonl").write_bytes(out)
+        train = Path(folder, "train.log")
+        if "bundle" in wanted:
+            log(train, 11, START, TRAIN_S, faults=False)
+            fit(train, "bundle", "--false-alert-rate", "0.001")
+            log(HERE / "storage.log", 12, START + 10_000, TEST_S, faults=True)
+            for emit in EMITS:
+                (HERE / f"{emit}.jsonl").write_bytes(said("bundle", emit, HERE / "storage.log"))
+        if "others" in wanted:
+            train.write_text("\n".join(paced.log(1, 240, faults=False)) + "\n", encoding="ascii")
+            labels, judged = Path(folder, "labels.csv"), Path(folder, "paced.log")
+            labels.write_text(paced.labelled(2, 2000), encoding="ascii")
+            lines = ("--lines", str(labels), "--text", "text", "--label", "label")
+            fit(train, "others", "--detectors", "volume", "--key", "none", *lines)
+            judged.write_text("\n".join(paced.log(3, paced.MINUTES, faults=True)) + "\n", encoding="ascii")
+            (HERE / "others.jsonl").write_bytes(said("others", "anomalies", judged))
 
 
 if __name__ == "__main__":
