@@ -58,7 +58,7 @@ def test_the_golden_log_is_scored_as_where_it_was_made(emit):
 
 
 def test_the_other_detectors_judge_as_where_they_were_made(tmp_path):
-    """A burst, slow answers, attacks in lines, silence: each is raised by its detector, in its minutes and no others."""
+    """A burst, slow answers, attacks in lines, silence: each is raised by its detector, in its minutes alone."""
     lines = PACED["log"](3, PACED["MINUTES"], faults=True)
     (tmp_path / "paced.log").write_text("\n".join(lines) + "\n", encoding="ascii")
     command = ["score", "--bundle", str(GOLDEN / "others"), "--emit", "anomalies", "paced.log"]

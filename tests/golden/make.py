@@ -1,4 +1,4 @@
-"""Make the golden bundles and what they must say again: `python tests/golden/make.py [bundle] [others]` (needs the trainer).
+"""Make the golden bundles and what they must say: `python tests/golden/make.py [bundle] [others]` (needs the trainer).
 
 `bundle` holds a sequence model and judges the log of the demo's storage service; `others` holds a volume detector and a
 line classifier and judges `paced.log`. Nothing of anybody's data is committed. Run it when a format was extended or the
