@@ -24,7 +24,9 @@ DRIFT_DISTANCE = 0.5
 """Total variation between the type mix of a block and of the training data that counts as drift."""
 
 STORM_S = 10.0
-"""First sights of one program come together (a start under a new version): within this they are one incident."""
+"""First sights come together (a start under a new version): those of one key so soon after the first are its incident.
+
+An endless key is a program where the header names one, else a log."""
 KEYS_MAX = 100
 """Keys counted for one incident."""
 RAISED_MAX = 10_000
@@ -265,12 +267,13 @@ class Incidents:
         """The open incident that this verdict belongs to."""
         state = self._state
         known = state.open.get(state.by_key.get(cause.key, ""))
-        if known is not None:
-            near = cause.line - known.line <= self.rules.window
-            storm = known.unseen and cause.unseen and not cause.error and cause.time - known.last <= STORM_S
-            if not cause.endless or near or storm:
-                return known
+        if known is not None and (not cause.endless or cause.line - known.line <= self.rules.window):
+            return known
+        sight = cause.endless and cause.unseen and not cause.error
         for open_ in state.open.values():
+            storm = open_.unseen and open_.keys[0] == cause.key and cause.time - open_.opened <= STORM_S
+            if sight and storm:
+                return open_
             if open_.fingerprint == cause.fingerprint and cause.time - open_.last <= self.rules.cooldown_s:
                 return open_
         return None

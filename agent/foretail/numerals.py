@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-QUANTITY = re.compile(rb"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*((?:[A-Za-z%/]|\xc2\xb5){1,8})\s*")
-"""A number and a unit (also with a micro sign in UTF-8)."""
+TEXT_MAX = 40
+"""A longer text is no number."""
+QUANTITY = re.compile(
+    rb"\s*+([-+]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][-+]?\d++)?)\s*+((?:[A-Za-z%/]|\xc2\xb5){1,8}+)\s*+"
+)
+"""A number and a unit (also with a micro sign in UTF-8); without a way back, so that no text takes long."""
 TIME, SIZE = "time", "size"
 UNITS: dict[bytes, tuple[str, float]] = {
     **dict.fromkeys((b"ns", b"nsec"), (TIME, 1e-9)),
@@ -35,6 +39,8 @@ UNITS: dict[bytes, tuple[str, float]] = {
 
 def number(text: bytes | str) -> float | None:
     """The finite number in a capture or a cell, else None."""
+    if not _plain(text):
+        return None
     try:
         value = float(text)
     except ValueError:
@@ -45,17 +51,28 @@ def number(text: bytes | str) -> float | None:
 def numbers(texts: Sequence[bytes] | Sequence[str]) -> NDArray[np.float64]:
     """float64 `[n]`; NaN where a text is empty or no finite number."""
     try:
-        values = np.array(texts, np.float64)
+        values = np.array(texts if all(map(_plain, texts)) else [""], np.float64)
     except ValueError:
         values = np.array([math.nan if (value := number(text)) is None else value for text in texts])
     values[~np.isfinite(values)] = math.nan
     return values
 
 
+def _plain(text: bytes | str) -> bool:
+    """Whether this may be a number: short, and without the underscores that Python would read over."""
+    if isinstance(text, str):
+        return len(text) <= TEXT_MAX and "_" not in text
+    return len(text) <= TEXT_MAX and b"_" not in text
+
+
 def unit(text: bytes) -> bytes:
     """The unit after a number; b"": none, or no number."""
-    found = QUANTITY.fullmatch(text)
+    found = _quantity(text)
     return found[2] if found else b""
+
+
+def _quantity(text: bytes) -> re.Match[bytes] | None:
+    return QUANTITY.fullmatch(text) if len(text) <= TEXT_MAX else None
 
 
 def quantities(texts: Sequence[bytes], wanted: bytes) -> NDArray[np.float64]:
@@ -64,7 +81,7 @@ def quantities(texts: Sequence[bytes], wanted: bytes) -> NDArray[np.float64]:
         return numbers(texts)
     values = numbers([text.removesuffix(wanted) for text in texts])
     for row in np.flatnonzero(np.isnan(values)).tolist():
-        found = QUANTITY.fullmatch(texts[row])
+        found = _quantity(texts[row])
         (kind, own), (other, ours) = UNITS.get(found[2] if found else b"", ("", 1.0)), UNITS.get(wanted, (" ", 1.0))
         if found and kind == other:
             values[row] = float(found[1]) * own / ours

@@ -152,6 +152,8 @@ def short(value: float) -> float:
 
 def score(ratio: float) -> float:
     """`score` of a verdict from x in thresholds, in six digits: at least .5 exactly when it is anomalous."""
+    if math.isinf(ratio):
+        return 1.0
     found = short(ratio / (1 + ratio))
     return max(found, 0.5) if ratio >= 1 else min(found, 0.499999)
 

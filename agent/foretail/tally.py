@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 GAP = 60
 """Intervals of silence that are judged one by one; after more the origin is gone or the clock jumped."""
-VALUES_MAX = 4096
-"""Values of one reading that an interval keeps."""
+VALUES_MAX = 512
+"""Values of one reading that an interval keeps for the 95th percentile: of more, every second, fourth ... one."""
 KEYS_MAX = 50_000
 """Distinct keys of one interval; more are not counted."""
 
@@ -57,12 +57,13 @@ def readings_of(wanted: Sequence[tuple[int, int, bytes]], typed: Typed) -> Readi
         wanted: what `places` gave.
         typed: what the matcher gave.
     """
-    at, which, value = [np.zeros(0, np.intp)], [np.zeros(0, np.int16)], [np.zeros(0)]
+    at, which, value = [np.zeros(0, np.intp)], [np.zeros(0, np.int16)], [np.zeros(0, np.float32)]
     for number, (rank, capture, unit) in enumerate(wanted):
         rows = np.flatnonzero(typed.index == rank) if rank >= 0 else at[0]
         if len(rows):
-            found = quantities(typed.parameters(rows.tolist(), capture), unit)
-            held = np.isfinite(found)
+            with np.errstate(over="ignore"):
+                found = quantities(typed.parameters(rows.tolist(), capture), unit).astype(np.float32)
+            held = np.isfinite(found)  # also of what a float32 cannot hold
             at.append(rows[held])
             which.append(np.full(len(at[-1]), number, np.int16))
             value.append(found[held])
@@ -73,7 +74,7 @@ def readings_of(wanted: Sequence[tuple[int, int, bytes]], typed: Typed) -> Readi
     return Readings(
         rows[order].astype(np.int32).tobytes(),
         np.concatenate(which)[order].tobytes(),
-        np.concatenate(value)[order].astype(np.float32).tobytes(),
+        np.concatenate(value)[order].tobytes(),
     )
 
 
@@ -145,6 +146,40 @@ def of_columns(
     )
 
 
+class Values:
+    """The numbers of one reading in an interval: the exact mean, and every `stride`-th value for the percentile.
+
+    The same however they come in parts: sums go one by one, and which values are kept depends on their number alone.
+    """
+
+    def __init__(self) -> None:
+        self._count, self._total, self._stride, self._kept = 0, 0.0, 1, np.zeros(0, np.float32)
+
+    def add(self, values: NDArray[np.float32]) -> None:
+        """Take values in, in order."""
+        places = np.arange(self._count, self._count + len(values))
+        self._total = float(np.cumsum(np.append(self._total, values.astype(np.float64)))[-1])
+        self._count += len(values)
+        self._kept = np.append(self._kept, values[places % self._stride == 0])
+        while len(self._kept) > VALUES_MAX:
+            self._kept, self._stride = self._kept[::2].copy(), 2 * self._stride
+
+    def both(self) -> tuple[float, float]:
+        """Mean and 95th percentile; NaN where no value came."""
+        if not self._count:
+            return math.nan, math.nan
+        return self._total / self._count, float(np.quantile(self._kept.astype(np.float64), 0.95))
+
+    def snapshot(self) -> Any:
+        """Plain values."""
+        return [self._count, self._total, self._stride, self._kept.tobytes()]
+
+    def restore(self, state: Any) -> None:
+        """Take what `snapshot` gave."""
+        self._count, self._total, self._stride, kept = state
+        self._kept = np.frombuffer(kept, np.float32).copy()
+
+
 class Interval:
     """What one interval holds so far; `silence`: the longest time without a line that ended in it, seconds."""
 
@@ -154,7 +189,7 @@ class Interval:
         self.bytes = self.errors = 0
         self.silence = 0.0
         self.keys: set[bytes] = set()
-        self.values: list[list[float]] = [[] for _ in info.readings]
+        self.values = [Values() for _ in info.readings]
 
     @property
     def lines(self) -> int:
@@ -171,12 +206,12 @@ class Interval:
             held = np.flatnonzero(np.bincount(lines.which[part] + 1)[1:])
             self.keys.update(map(lines.keys.__getitem__, held.tolist()))
         if lines.readings.row:
-            inside = slice(*np.searchsorted(np.frombuffer(lines.readings.row, np.int32), (part.start, part.stop)))
+            bounds = np.array((part.start, part.stop), np.int32)  # of the same type, or all rows are converted
+            inside = slice(*np.searchsorted(np.frombuffer(lines.readings.row, np.int32), bounds))
             which = np.frombuffer(lines.readings.which, np.int16)[inside]
             value = np.frombuffer(lines.readings.value, np.float32)[inside]
             for number in np.unique(which).tolist():
-                kept = self.values[number]
-                kept += value[which == number][: VALUES_MAX - len(kept)].tolist()
+                self.values[number].add(value[which == number])
 
     def row(self, counted: NDArray[np.intp]) -> NDArray[np.float64]:
         """The features: float64 `[F]`, NaN for a reading that did not come."""
@@ -187,26 +222,29 @@ class Interval:
         if self._info.keys:
             out.append(float(len(self.keys)))
         for values in self.values:
-            out += [float(np.mean(values)), float(np.quantile(values, 0.95))] if values else [math.nan, math.nan]
+            out += values.both()
         return np.array(out)
 
     def most(self, counted: NDArray[np.intp]) -> int:
-        """Model id of the known type that came most beside those that are counted; 0 = none came."""
+        """Model id of the known type that more than half of the lines beside those that are counted have; 0 = none."""
         pooled = self.counts.copy()
         pooled[counted], pooled[UNKNOWN] = 0, 0
         most = int(np.argmax(pooled))
-        return most if pooled[most] else 0
+        return most if 2 * pooled[most] > pooled.sum() else 0
 
     def snapshot(self) -> Any:
         """Plain values."""
         used = np.flatnonzero(self.counts)
         counts = [used.tolist(), self.counts[used].tolist()]
-        return [*counts, self.bytes, self.errors, self.silence, sorted(self.keys), self.values]
+        values = [one.snapshot() for one in self.values]
+        return [*counts, self.bytes, self.errors, self.silence, sorted(self.keys), values]
 
     def restore(self, state: Any) -> None:
         """Take what `snapshot` gave."""
-        used, counts, self.bytes, self.errors, self.silence, keys, self.values = state
+        used, counts, self.bytes, self.errors, self.silence, keys, values = state
         self.counts[used] = counts
+        for one, held in zip(self.values, values, strict=True):
+            one.restore(held)
         self.keys = set(keys)
 
 
@@ -219,7 +257,7 @@ class Closed(msgspec.Struct, frozen=True):
         lines: that it holds.
         silence: seconds: the longest time without a line that ended in it, or that lasts at its end.
         fresh: nothing before it counts.
-        most: model id of the type that came most of those that are not counted one by one; 0 = none came.
+        most: model id of the type of most lines whose types are not counted one by one; 0 = no type has more than half.
     """
 
     start: float

@@ -6,6 +6,7 @@ an interval should have held, `evidence` weighs what it did.
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from copy import copy
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,10 @@ def features(info: VolumeInfo, patterns: Sequence[Pattern]) -> tuple[str, ...]:
 
 
 def _both(reading: Reading) -> tuple[str, str]:
-    return f"mean of {reading.name}", f"p95 of {reading.name}"
+    """The features of a reading; its unit is said where the template does not."""
+    said = not reading.unit or re.search(rf"<number>\s*{re.escape(reading.unit)}(?![A-Za-z])", reading.name)
+    name = reading.name if said else f"{reading.name} ({reading.unit})"
+    return f"mean of {name}", f"p95 of {name}"
 
 
 class Gauge:

@@ -56,7 +56,7 @@ def test_in_an_endless_session_only_the_next_lines_are_the_same_cause():
 
 
 def test_first_sights_of_one_program_within_seconds_are_one_incident():
-    """Not those at error level, nor another program's, nor a known type that became strange."""
+    """Not those at error level, nor another program's, nor a known type that became strange, nor one after another."""
     fold = Incidents(Rules(window=10, unseen_rate=0.0))
 
     def sight(number, time, **more):
@@ -64,9 +64,9 @@ def test_first_sights_of_one_program_within_seconds_are_one_incident():
         asked = {"unseen": True, "endless": True, "type_id": None, **more}
         return fold.fold(cause(number, fingerprint=f"f{number}", time=time, line=100 * number, **asked))[0]
 
-    assert [sight(1, 0.0), sight(2, 9.0), sight(3, 18.0)] == ["opened", "folded", "folded"]
-    assert [sight(4, 19.0, error=True), sight(5, 19.0, key="other"), sight(6, 19.0, unseen=False)] == ["opened"] * 3
-    assert sight(7, 40.0) == "opened"
+    assert [sight(1, 0.0), sight(2, 9.0)] == ["opened", "folded"]
+    assert [sight(3, 9.0, error=True), sight(4, 9.0, key="other"), sight(5, 9.0, unseen=False)] == ["opened"] * 3
+    assert [sight(6, 10.0), sight(7, 20.0), sight(8, 29.0)] == ["folded", "opened", "folded"]
 
 
 def test_a_block_that_adds_nothing_to_its_lines_opens_no_incident():

@@ -45,6 +45,19 @@ def test_what_cannot_be_converted_is_no_number(text, wanted):
     assert np.isnan(quantities([text, b"x"], wanted)).all()
 
 
+def test_no_text_takes_long():
+    """Captures hold free text too: no number is longer than forty characters, whatever comes after its digits."""
+    for text in (b"1" * 65_000 + b"! ms", b" " * 65_000 + b"1 ms", b"1" * 65_000, b"1.5 " + b"m" * 65_000):
+        for wanted in (b"", b"ms"):
+            assert np.isnan(quantities([text] * 50, wanted)).all()
+        assert unit(text) == b""
+
+
+def test_underscores_are_no_part_of_a_number():
+    assert np.isnan(numbers([b"12_3", b"1"])).tolist() == [True, False]
+    assert np.isnan(numbers(["12_3"])).all()
+
+
 def test_the_unit_follows_the_number():
     assert [unit(text) for text in (b"1 ms", b"1ms", b"1", b"ms", b"1 2", b"59c15b1916cd")] == [
         b"ms",

@@ -3,13 +3,14 @@ from itertools import pairwise
 
 import msgspec
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foretail.columns import Columns
 from foretail.patterns import Matcher
 from foretail.schema import Calibration, Format, KeyRule, Pattern, Reading, SeriesInfo, Tail, VolumeInfo
-from foretail.tally import GAP, Counter, Lines, Readings, of_columns, places, readings_of
+from foretail.tally import GAP, VALUES_MAX, Counter, Lines, Readings, Values, chosen, of_columns, places, readings_of
 
 VOCABULARY = 6
 
@@ -148,12 +149,48 @@ def test_intervals_do_not_depend_on_cuts(rows, cuts):
     """However lines are cut into batches, and through a snapshot at each cut, the same intervals close."""
     rows.sort()
     times, ids = [t for t, _ in rows], [i for _, i in rows]
-    whole = counter().add(lines(times, ids))
-    one, closed = counter(), []
-    edges = sorted({0, *[min(c, len(rows)) for c in cuts], len(rows)})
+    wanted = (Reading("a", 0, "ms"), Reading("b", 1, "size"))
+    n = len(rows)
+    value = np.float32(0.1) * np.arange(n, dtype=np.float32)
+    found = Readings(
+        np.arange(n, dtype=np.int32).tobytes(), (np.array(ids) % 2).astype(np.int16).tobytes(), value.tobytes()
+    )
+    whole = counter(readings=wanted).add(lines(times, ids, readings=found))
+    one, closed = counter(readings=wanted), []
+    edges = sorted({0, *[min(c, n) for c in cuts], n})
     for start, end in pairwise(edges):
-        fresh = counter()
+        fresh = counter(readings=wanted)
         fresh.restore(msgspec.msgpack.decode(msgspec.msgpack.encode(one.snapshot())))
         one = fresh
-        closed += one.add(lines(times[start:end], ids[start:end]))
-    assert [(c.start, c.row.tolist()) for c in whole] == [(c.start, c.row.tolist()) for c in closed]
+        part = chosen(found, np.arange(start, end))
+        closed += one.add(lines(times[start:end], ids[start:end], readings=part))
+    assert [(c.start, c.row.tobytes()) for c in whole] == [(c.start, c.row.tobytes()) for c in closed]
+
+
+@given(st.integers(1, 6000), st.lists(st.integers(0, 6000), max_size=5))
+@settings(max_examples=40, deadline=None)
+def test_many_values_are_bounded_and_the_same_in_any_parts(n, cuts):
+    """The mean is that of all of them, the percentile comes from a spread of all of them, not from the first."""
+    values = (np.arange(n) % 1000 + 0.1).astype(np.float32)
+    whole, parts = Values(), Values()
+    whole.add(values)
+    for start, end in pairwise(sorted({0, *[min(c, n) for c in cuts], n})):
+        parts.add(values[start:end])
+    assert whole.snapshot() == parts.snapshot()
+    assert len(whole.snapshot()[3]) <= 4 * VALUES_MAX
+    mean, high = whole.both()
+    assert mean == pytest.approx(values.astype(np.float64).mean())
+    assert high == pytest.approx(np.quantile(values, 0.95), abs=60)
+
+
+def test_numbers_beyond_the_format_are_no_readings():
+    """A float32 is journalled: what it cannot hold is left out, as words are."""
+    patterns = (Pattern(0, 0, "0" * 16, "took <*>", r"took (\S+)", 0),)
+    typed = Matcher(patterns, Format(), KeyRule()).match(
+        [b"took 1e39", b"took " + b"9" * 39, b"took 7", b"took -1e300"]
+    )
+    found = readings_of(places([Reading("0" * 16, 0, "n")], patterns), typed)
+    assert (np.frombuffer(found.row, np.int32).tolist(), np.frombuffer(found.value, np.float32).tolist()) == (
+        [2],
+        [7.0],
+    )

@@ -13,8 +13,7 @@ from foretail.tally import Lines, Readings
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-ASKED = ("doubled", "halved", "silenced", "burst", "stalled")
-KINDS = (*ASKED, "slowed")
+KINDS = ("doubled", "halved", "silenced", "burst", "stalled", "slowed")
 BURST = 10
 """A burst writes so many times the lines of a usual interval, within one."""
 SLOWED = 4

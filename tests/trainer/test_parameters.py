@@ -53,6 +53,26 @@ def test_steady_readings_are_kept():
     assert parameters.steady(rows, 2) == [1]
 
 
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.1])
+def test_a_number_that_rarely_differs_does_not_count_up(share):
+    """Equal values have one rank: a reading that is 3 nearly always is the steadiest there is."""
+    values = np.where(np.random.default_rng(3).random(400) < share, 4.0, 3.0)
+    assert parameters.steady(np.stack([values, values], axis=1), 0) == [0]
+
+
+def test_counters_do_not_crowd_out_a_latency():
+    """Eight uptimes count up; the latency is followed."""
+    rng = np.random.default_rng(4)
+    ticks = " ".join(f"tick{number}=<*>" for number in range(20))
+    wanted = matcher(f"{ticks} took <*>")
+    lines = [
+        " ".join(f"tick{number}={second + number / 7:.3f}" for number in range(20)) + f" took {rng.integers(50)} ms"
+        for second in range(300)
+    ]
+    found = parameters.candidates([line.encode() for line in lines], wanted)
+    assert [one.unit for one in found] == ["ms"]
+
+
 def test_answers_that_become_slow_are_raised(tmp_path):
     """End to end: the numbers alone change, and the interval says which."""
     rng = np.random.default_rng(2)

@@ -9,7 +9,7 @@ import numpy as np
 from foretail import bundle as bundles
 from foretail import tally
 from foretail.errors import ConfigError
-from foretail_trainer import volume
+from foretail_trainer import parameters, volume
 from foretail_trainer.reckoning import Options
 
 if TYPE_CHECKING:
@@ -123,12 +123,14 @@ def parts(learned: Learned) -> Parts:
 
 
 def _kept(learned: Learned, base: Bundle, files: dict[str, bytes]) -> VolumeInfo | None:
-    """The volume detector of an older bundle, if the types it counts are the same still."""
+    """The volume detector of an older bundle, if the types it counts and the numbers it follows are the same still."""
     info = base.manifest.volume
     if info is None:
         return None
     names = {pattern.type_id: pattern.template for pattern in learned.patterns}
-    if any(names.get(type_id) != name for type_id, name in zip(info.types, info.series.columns, strict=False)):
+    counted = all(names.get(type_id) == name for type_id, name in zip(info.types, info.series.columns, strict=False))
+    followed = all(parameters.named(names.get(one.type_id, ""), one.capture) == one.name for one in info.readings)
+    if not counted or not followed:
         learned.notes.append("no volume detector: the types that the base counts have changed; fit on a log")
         return None
     files |= {name: data for name, data in base.files.items() if name.startswith("volume.")}

@@ -31,7 +31,9 @@ DISTINCT_MAX = 0.5
 """Whole numbers of which more are distinct are identifiers: ports, counters, keys."""
 BEFORE = " \t=:([{<,;|\"'"
 """What may stand before a number that measures."""
+CANDIDATES_MAX = 16
 READINGS_MAX = 8
+"""Followed at most, of the candidates that are steady."""
 PRESENT_SHARE = 0.5
 """Of the intervals, that a reading must come in."""
 STEADY = math.log(2) / 3
@@ -42,7 +44,7 @@ TREND_MAX = 0.8
 
 
 def candidates(lines: Sequence[bytes], matcher: Matcher) -> tuple[Reading, ...]:
-    """The READINGS_MAX numeric parameters of a sample that have the most values: a latency before a shard's number."""
+    """Numeric parameters of a sample, those with the most values first: a latency before the number of a shard."""
     typed = matcher.match(lines)
     support = np.bincount(typed.index[typed.index >= 0], minlength=len(matcher.patterns))
     found: list[tuple[int, Reading]] = []
@@ -56,7 +58,7 @@ def candidates(lines: Sequence[bytes], matcher: Matcher) -> tuple[Reading, ...]:
                 name = named(pattern.template, capture)
                 found.append((values, Reading(pattern.type_id, capture, name, unit.decode("utf-8", "replace"))))
     found.sort(key=lambda each: -each[0])
-    return tuple(reading for _, reading in found[:READINGS_MAX])
+    return tuple(reading for _, reading in found[:CANDIDATES_MAX])
 
 
 def _measured(values: NDArray[np.float64]) -> int:
@@ -65,8 +67,8 @@ def _measured(values: NDArray[np.float64]) -> int:
     if len(held) < NUMERIC_SHARE * len(values) or held.min() < 0:
         return 0
     distinct = len(np.unique(held))
-    whole = bool((held == np.floor(held)).all())
-    return 0 if distinct < 2 or (whole and distinct > DISTINCT_MAX * len(held)) else distinct
+    identifies = bool((held == np.floor(held)).all()) and distinct > DISTINCT_MAX * len(held)
+    return 0 if distinct < 2 or identifies or abs(_trend(held)) >= TREND_MAX else distinct
 
 
 def _apart(template: str, capture: int) -> bool:
@@ -101,14 +103,15 @@ def steady(rows: NDArray[np.float64], first: int) -> list[int]:
         if (
             spread.min() <= STEADY
             and spread.max() <= 2 * STEADY
-            and both[:, 0].std() > 0
+            and np.ptp(both[:, 0]) > 0
             and abs(_trend(both[:, 0])) < TREND_MAX
         ):
             kept.append(number)
-    return kept
+    return kept[:READINGS_MAX]
 
 
 def _trend(values: NDArray[np.float64]) -> float:
-    """Rank correlation with the order (Spearman); ties share no rank, which changes little."""
-    ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
-    return float(np.corrcoef(ranks, np.arange(len(values)))[0, 1]) if len(values) > 2 else 0.0
+    """Rank correlation with the order (Spearman); equal values share their mean rank. 0 where none differ."""
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(count) - count / 2)[place]
+    return float(np.corrcoef(ranks, np.arange(len(values)))[0, 1]) if len(count) > 1 else 0.0

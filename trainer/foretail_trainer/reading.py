@@ -1,4 +1,7 @@
-"""Training logs to columns: model id, key, event time and host of every line; some 24 bytes a line."""
+"""Training logs to columns: model id, key, event time and host of every line, and the numbers that are to be followed.
+
+Some 24 bytes a line, and 10 a number.
+"""
 
 from __future__ import annotations
 

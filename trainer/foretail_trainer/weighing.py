@@ -121,7 +121,7 @@ def fit(
     tails, limits = Tails(table), (found.evidence, found.silence)
     weigher = Weigher(tails, scale, mix, limits, info.follow)
     weighed = _weighed(weigher, views, around, normal.silence, tell=True)
-    info = _calibrated(info, weighed.ratio, limits, found.extrapolated, options.alpha)
+    info = _calibrated(info, weighed.ratio[found.usual], limits, found.extrapolated, options.alpha)
     tell("fitting on all intervals")
     fitted = forecast.fit(shape, windows, history, options.plan, seed=options.seed)
     files = forecast.files(fitted, "volume")
@@ -149,23 +149,44 @@ def peaks(x: NDArray[np.float64], hold: int = HOLD) -> NDArray[np.intp]:
     return np.array(found, np.intp)
 
 
-def strange(tops: NDArray[np.float64]) -> int:
-    """How many of the highest peaks the others cannot account for: a fault in the log must not deafen the detector.
+def strange(evidence: NDArray[np.float64]) -> list[NDArray[np.intp]]:
+    """Incidents that the others of a log cannot account for: a fault in the log must not deafen the detector.
 
-    Each lies beyond what an exponential tail of the PEAKS next ones, as uncertain as so few leave its slope (the
-    predictive distribution is a Pareto's), would exceed in one log of 1 / STRANGE_P, and none of those is half as high.
+    The strongest intervals make incidents as in the agent, at most STRANGE_MAX. Each of these reaches beyond what an
+    exponential tail of the next PEAKS, as uncertain as so few leave its slope (the predictive distribution is a
+    Pareto's), would exceed in one log of 1 / STRANGE_P, and none of those is half as high.
 
     Args:
-        tops: peaks, falling.
+        evidence: float64 `[n]`.
+
+    Returns:
+        The intervals of each; the one of most intervals that is possible.
     """
-    for number in range(min(STRANGE_MAX, len(tops) - PEAKS // 2), 0, -1):  # from outside: two hide each other
-        rest = tops[number:]
+    order = np.argsort(-evidence, kind="stable")[: max(1, int(len(evidence) * TAIL))]  # what lasts longer is usual
+    for number in range(len(order), 0, -1):
+        rows = np.sort(order[:number])
+        runs = np.split(rows, np.flatnonzero(np.diff(rows) > HOLD) + 1)
+        if len(runs) > STRANGE_MAX:
+            continue
+        least, others = min(float(evidence[run].max()) for run in runs), outside(runs, len(evidence))
+        if least <= 2 * evidence[others].max(initial=0.0):
+            continue
+        rest = evidence[others][peaks(evidence[others])]
         m = min(PEAKS, len(rest) - 1)
+        if m < PEAKS // 2:
+            return []
         excess = max(float((rest[:m] - rest[m]).mean()), SLOPE_MIN)
-        beyond = rest[m] + excess * m * ((m / STRANGE_P) ** (1 / m) - 1)
-        if tops[number - 1] > max(beyond, 2 * rest[0]):
-            return number
-    return 0
+        if least > rest[m] + excess * m * ((m / STRANGE_P) ** (1 / m) - 1):
+            return runs
+    return []
+
+
+def outside(runs: Sequence[NDArray[np.intp]], n: int) -> NDArray[np.bool_]:
+    """Intervals that belong to none of these incidents: bool `[n]`."""
+    found = np.ones(n, np.bool_)
+    for run in runs:
+        found[max(int(run[0]) - HOLD, 0) : int(run[-1]) + HOLD + 1] = False
+    return found
 
 
 def limit(tops: NDArray[np.float64], wanted: float) -> tuple[float, bool]:
@@ -274,17 +295,13 @@ def _limits(
     quiet = silence_limit(normal.silence, options.alpha * SILENCE_SHARE, step)
     spent = int((normal.silence[peaks(normal.silence)] > quiet).sum())
     left = max(options.alpha * (n + 1) - spent, options.alpha * (n + 1) * (1 - SILENCE_SHARE))
-    usual = np.ones(n, np.bool_)
-    evidence = _evidence(views, around, parts, usual)
-    rows = peaks(evidence)
-    aside = rows[: strange(evidence[rows])]
-    if len(aside):  # nor do tails rest on them
-        near = np.abs(np.arange(n)[:, None] - aside).min(axis=1) <= HOLD
-        usual &= ~(near & (evidence > evidence[rows[len(aside)]]))
-        evidence = np.where(usual, _evidence(views, around, parts, usual), 0.0)
-        rows = peaks(evidence)
-    loud, far = limit(evidence[rows], left)
-    return _Limits(loud, quiet, far, aside, usual)
+    evidence = _evidence(views, around, parts, np.ones(n, np.bool_))
+    runs = strange(evidence)
+    usual, tops = outside(runs, n), [int(run[np.argmax(evidence[run])]) for run in runs]
+    if runs:  # nor do tails rest on them
+        evidence = _evidence(views, around, parts, usual)[usual]
+    loud, far = limit(evidence[peaks(evidence)], left)
+    return _Limits(loud, quiet, far, np.array(tops, np.intp), usual)
 
 
 def _evidence(
