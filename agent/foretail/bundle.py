@@ -215,7 +215,10 @@ def _tar(where: Path) -> dict[str, bytes]:
         with tarfile.open(where, "r:") as tar:
             for info in tar:
                 if not info.isreg() or info.name in content:
-                    raise ConfigError(f"{where}: member {info.name!r} is no plain file or comes twice")
+                    raise ConfigError(
+                        f"{where}: member {info.name!r} is no plain file or comes twice; a bundle is the files alone: "
+                        "cd BUNDLE && tar cf ../bundle.tar *"
+                    )
                 _check_names(where, [*content, info.name], sum(map(len, content.values())) + info.size)
                 data = tar.extractfile(info)
                 content[info.name] = data.read(info.size) if data else b""

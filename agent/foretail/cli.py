@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 EMITS = ("incidents", "anomalies", "lines", "sessions")
-BUNDLE = "directory (or .tar) that `foretail-train fit --out` wrote"
+BUNDLE = "directory that `foretail-train fit --out` wrote, or a .tar of its files"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

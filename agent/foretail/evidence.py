@@ -78,7 +78,8 @@ class Scale:
 
     Args:
         centre, scale: float64 `[F]` of the logged values.
-        counts: features from this one on are no counts (means of readings): their unit is the deviation itself.
+        counts: features from this one on are no counts (means of readings): their unit is the deviation itself, and at
+            least SLACK: a percentile of small whole numbers lies on one value until it does not.
     """
 
     def __init__(self, centre: NDArray[np.float64], scale: NDArray[np.float64], counts: int) -> None:
@@ -88,7 +89,8 @@ class Scale:
     def noise(self, expected: NDArray[np.float64]) -> NDArray[np.float64]:
         """How far a feature strays by itself where `expected` deviations were expected; of the same shape."""
         logs = np.clip(expected * self._scale + self._centre, 0.0, 30.0)
-        return np.asarray(np.where(self._counts, np.sqrt(np.exp(-logs) + SLACK**2) / self._scale, 1.0))
+        own = np.maximum(1.0, SLACK / self._scale)
+        return np.asarray(np.where(self._counts, np.sqrt(np.exp(-logs) + SLACK**2) / self._scale, own))
 
     def standard(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """Values -> deviations, float64 `[n, F]`; NaN stays."""

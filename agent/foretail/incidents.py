@@ -166,9 +166,10 @@ class Incidents:
         while self._unseen and self._unseen[0] <= line - UNSEEN_LINES:
             self._unseen.popleft()
 
-    def lasting(self, key: str) -> bool:
-        """An open incident began with this key."""
-        return self._state.by_key.get(key, "") in self._state.open
+    def lasting(self, prefix: str) -> Open | None:
+        """Of the open incidents with a key that begins so, the one that something joined last."""
+        held = [one for one in self._state.open.values() if any(key.startswith(prefix) for key in one.keys)]
+        return max(held, key=lambda one: one.last, default=None)
 
     def fold(self, cause: Cause) -> tuple[Outcome, int]:
         """Take one anomalous verdict in: what became of it, and how many were suppressed before (when `opened`)."""

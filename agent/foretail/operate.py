@@ -18,6 +18,7 @@ from foretail.config import FileSink, load
 from foretail.errors import ConfigError
 from foretail.globs import Globs
 from foretail.mutes import read as read_mutes
+from foretail.service import make_stream, opened
 from foretail.sinks import own_files
 from foretail.status import ask
 from foretail.tables import printable, table
@@ -38,8 +39,8 @@ def check(options: argparse.Namespace) -> int:
     rows, problems = [], []
     tailed: list[str] = []
     for stream in config.stream:
-        bundle = bundles.read(stream.bundle)
-        golden.verify(bundle)
+        bundle = opened(stream.bundle)
+        make_stream(stream, config, bundle)
         paths = Globs(stream.include, stream.exclude, own_files(config)).paths()
         unreadable = [path for path in paths if not os.access(path, os.R_OK)]
         problems += [f"stream {stream.name}: {path} cannot be read by this user" for path in unreadable]

@@ -234,17 +234,20 @@ class Teller:
         )
 
     def _interval(self, verdict: IntervalVerdict, records: list[bytes], *, observed: bool) -> None:
-        """One anomalous interval; of an incident that lasts, those that say the same join it."""
+        """One anomalous interval; those that follow the first of an incident join it, whatever moves most in them."""
         self.totals.anomalous_intervals += 1
         if self._options.emit in {"anomalies", "lines"}:
             records.append(verdicts.encode(verdict))
-        key = f"{verdict.source}\0{verdict.fingerprint}"
-        if not verdict.fresh and not self.incidents.lasting(key):
-            return
+        fingerprint = verdict.fingerprint
+        if not verdict.fresh:
+            begun = self.incidents.lasting(f"{verdict.source}\0")
+            if begun is None:
+                return
+            fingerprint = begun.fingerprint
         cause = incidents.Cause(
             verdict=verdict.id,
-            fingerprint=verdict.fingerprint,
-            key=key,
+            fingerprint=fingerprint,
+            key=f"{verdict.source}\0{fingerprint}",
             endless=True,
             time=verdict.time or 0.0,
             line=self.incidents.lines,

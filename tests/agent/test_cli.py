@@ -92,6 +92,14 @@ def test_a_configuration_error_names_the_key_and_what_is_allowed(capsys, tmp_pat
         assert str(path) in sentence
 
 
+def test_check_refuses_what_run_would_refuse(capsys, tmp_path):
+    """A session key that is no regex is found when the stream is made, not when the agent starts."""
+    path = tmp_path / "agent.toml"
+    stream = f'[[stream]]\nname = "a"\ninclude = ["{LOG}"]\nbundle = "{BUNDLE}"\nkey = "("\n'
+    path.write_text(f'[agent]\nstate_dir = "{tmp_path}"\n{stream}[[sink]]\nname = "o"\ntype = "stdout"\n')
+    assert "pattern of the session key" in refused(capsys, "check", "-c", str(path))
+
+
 @pytest.mark.parametrize(
     "argv",
     [

@@ -27,6 +27,15 @@ def records(text: str) -> list[dict]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+def paced(folder: Path, emit: str) -> list[dict]:
+    """What the other detectors say of the made-up service."""
+    lines = PACED["log"](3, PACED["MINUTES"], faults=True)
+    (folder / "paced.log").write_text("\n".join(lines) + "\n", encoding="ascii")
+    command = ["score", "--bundle", str(GOLDEN / "others"), "--emit", emit, "paced.log"]
+    done = subprocess.run([sys.executable, "-m", "foretail", *command], cwd=folder, check=True, capture_output=True)
+    return records(done.stdout.decode("utf-8"))
+
+
 def alike(got, expected, name=""):
     """Equal but for numbers that depend on low-order bits of the kernels; machine ids are the host's."""
     if isinstance(expected, dict):
@@ -59,18 +68,29 @@ def test_the_golden_log_is_scored_as_where_it_was_made(emit):
 
 def test_the_other_detectors_judge_as_where_they_were_made(tmp_path):
     """A burst, slow answers, attacks in lines, silence: each is raised by its detector, in its minutes alone."""
-    lines = PACED["log"](3, PACED["MINUTES"], faults=True)
-    (tmp_path / "paced.log").write_text("\n".join(lines) + "\n", encoding="ascii")
-    command = ["score", "--bundle", str(GOLDEN / "others"), "--emit", "anomalies", "paced.log"]
-    done = subprocess.run([sys.executable, "-m", "foretail", *command], cwd=tmp_path, check=True, capture_output=True)
     expected = records((GOLDEN / "others.jsonl").read_text(encoding="utf-8"))
-    got = records(done.stdout.decode("utf-8"))
+    got = paced(tmp_path, "anomalies")
     alike(got, expected)
     minutes = {int(row["time"] - PACED["START"]) // 60 for row in got}
     faulty = {minute for first, last in PACED["FAULTS"].values() for minute in range(first, last + 1)}
     assert minutes <= faulty
     assert all(minutes & set(range(first, last + 1)) for first, last in PACED["FAULTS"].values())
     assert {reason for row in got for reason in row["reasons"]} == {"volume", "line"}
+
+
+def test_an_incident_counts_all_its_intervals(tmp_path):
+    """Whatever moves most in each of them: silence begins with silence and goes on with missing bytes."""
+    times = [row["time"] for row in paced(tmp_path, "anomalies") if row["kind"] == "interval"]
+    runs: list[list[float]] = []
+    for time in times:
+        if not runs or time - runs[-1][-1] > 6 * 60:
+            runs.append([])
+        runs[-1].append(time)
+    rows = [row for row in paced(tmp_path, "incidents") if row["reasons"] == ["volume"]]
+    assert [row["time"] for row in rows if row["state"] == "open"] == [run[0] for run in runs]
+    closed = {row["time"]: row["count"] for row in rows if row["state"] == "closed"}
+    assert closed == {run[0]: len(run) for run in runs if len(run) > 1}
+    assert max(closed.values()) >= 5
 
 
 @pytest.mark.parametrize("bundle", ["bundle", "others"])

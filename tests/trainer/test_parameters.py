@@ -8,7 +8,7 @@ from trainer.jobs import records
 
 from foretail.patterns import Matcher
 from foretail.schema import Format, KeyRule, Pattern
-from foretail_trainer import learn, parameters
+from foretail_trainer import learn, parameters, volume
 from foretail_trainer.stages import Stages
 
 pytestmark = pytest.mark.trainer
@@ -71,6 +71,33 @@ def test_counters_do_not_crowd_out_a_latency():
     ]
     found = parameters.candidates([line.encode() for line in lines], wanted)
     assert [one.unit for one in found] == ["ms"]
+
+
+def test_small_whole_numbers_raise_nothing_while_all_is_well(tmp_path):
+    """The 95th percentile of queue depths of 5 to 9 lies on 9 until it does not: that is no news."""
+    rng = np.random.default_rng(6)
+    stamps = [f"2026-01-05T{8 + s // 3600:02}:{s // 60 % 60:02}:{s % 60:02}Z INFO" for s in range(8 * 3600)]
+    lines = [f"{stamp} queue depth {rng.integers(5, 10)}" for stamp in stamps]
+    normal, new = tmp_path / "normal.log", tmp_path / "new.log"
+    normal.write_text("\n".join(lines[: 5 * 3600]) + "\n")
+    new.write_text("\n".join(lines[5 * 3600 :]) + "\n")
+    asked = learn.Options(files=(str(normal),), out=str(tmp_path / "b"), key="none", detectors=("volume",))
+    with Stages() as stages:
+        learned = learn.fit(asked, stages)
+    assert [reading.name for reading in learned.bundle.manifest.volume.readings] == ["queue depth <number>"]
+    assert not [note for note in learned.notes if "taken for a fault" in note]
+    found = records(Path(asked.out), new, "anomalies")
+    assert len(found) <= volume.promised(learned.bundle.manifest.volume.series.calibration.alpha, 180)[1]
+    assert all("p95" not in row["explanation"]["summary"] and row["score"] < 0.6 for row in found)
+
+
+def test_whole_numbers_with_a_unit_are_no_identifiers():
+    """Sizes and nanoseconds hardly come twice; ports hardly come twice either, and have no unit."""
+    rng = np.random.default_rng(7)
+    lines = [f"wrote {rng.integers(1, 10**9)} bytes to port {rng.integers(1024, 65536)}" for _ in range(300)]
+    patterns = [Pattern(0, 0, "0" * 16, "wrote <*> bytes to port <*>", r"wrote (\S+ bytes) to port (\S+)", 0)]
+    found = parameters.candidates([line.encode() for line in lines], Matcher(patterns, Format(), KeyRule()))
+    assert [(one.capture, one.unit) for one in found] == [(0, "bytes")]
 
 
 def test_answers_that_become_slow_are_raised(tmp_path):

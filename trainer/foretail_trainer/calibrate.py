@@ -155,8 +155,10 @@ def calibrate(sessions: Sessions, held: Held, *, vocabulary: int, budget: Budget
     sure = _sure(held, causes, n, alpha, timed=timed)
     if sure <= math.log2(lines + 1):  # more than that no log of so many lines can bear out: drift reaches it too
         weights["sure"] = round(sure, 6)
+    known = scores.x
     scores = held.combined(Surprise(replace(draft, threshold=threshold, weights=weights), Counts.empty(vocabulary)))
-    blocks = _blocks(sessions, held, causes, scores.x >= threshold, alpha, timed=timed)
+    over = np.where(held.unknown, known, scores.x) >= threshold  # a first sight is told by the rate of first sights
+    blocks = _blocks(sessions, held, causes, over, alpha, timed=timed)
     calibration = Calibration(
         alpha=alpha,
         unit=unit,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,43 @@ if TYPE_CHECKING:
     from foretail_trainer.learn import Learned
 
 
+BOUNDS = {
+    "window": (1, 128),
+    "units": (1, 1024),
+    "layers": (1, 4),
+    "dropout": (0.0, 0.9),
+    "smoothing": (0.0, 0.9),
+    "hosts": (0, 1_000_000),
+    "version_number": (0, 2**53),
+    "false_alert_rate": (0.0, 0.5),
+}
+"""What options of a fit on logs may be."""
+ELSEWHERE = {
+    **dict.fromkeys(("interval", "columns"), "--timeseries"),
+    **dict.fromkeys(("label", "text", "drop"), "--lines"),
+}
+"""Options that mean nothing without another one."""
+
+
+def _check(options: argparse.Namespace) -> None:
+    """ConfigError: an option of a fit on logs that cannot be, before anything is read."""
+    for name, (least, most) in BOUNDS.items():
+        value = getattr(options, name)
+        if value is not None and not least <= value <= most:
+            raise ConfigError(f"--{name.replace('_', '-')} takes {least:g} to {most:g}, not {value:g}")
+    for name, other in ELSEWHERE.items():
+        if getattr(options, name) and not getattr(options, other[2:]):
+            raise ConfigError(f"--{name} belongs to {other} CSV; leave it out, or give {other}")
+    if options.idle is not None and options.idle <= 0:
+        raise ConfigError("--idle takes more than 0 s")
+    if options.name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", options.name):
+        raise ConfigError(f"--name {options.name!r}: up to 64 letters, digits, dots, dashes and underscores")
+    if options.cell in {"conv", "stacked"}:
+        raise ConfigError(f"--cell {options.cell} is for --lines alone; on a log use lstm, gru or rnn")
+    if options.exclude and not Path(options.exclude).is_file():
+        raise ConfigError(f"--exclude {options.exclude}: there is no such file")
+
+
 def fit(options: argparse.Namespace) -> int:
     """`foretail-train fit`: a bundle, its report, and a closing table."""
     asked = [options.files, options.sequences, options.timeseries, options.lines]
@@ -41,8 +79,7 @@ def fit(options: argparse.Namespace) -> int:
         raise ConfigError("give one of: log files, --sequences FILE, --timeseries CSV, --lines CSV")
     if options.timeseries or (options.lines and not options.files):
         return cells.fit(options)
-    if not 1 <= options.window <= 128 or not 1 <= options.units <= 1024 or not 1 <= options.layers <= 4:
-        raise ConfigError("--window takes 1 to 128, --units 1 to 1024, --layers 1 to 4")
+    _check(options)
     with Stages() as stages:
         work = refit.refit if options.feedback else learn.fit
         learned = work(

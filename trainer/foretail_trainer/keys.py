@@ -39,6 +39,8 @@ STAYING_SHARE, NEW_SHARE = 0.8, 0.1
 NEAR = 0.02
 """Of rules whose scores differ by no more than this share, the one that names most of the line is taken."""
 PROBE_LINES = 2_000
+MESSAGE_MAX = 4096
+"""Bytes of a message in which a key is looked for: one line of a megabyte must not take minutes."""
 """Lines that show whether a field can be a key at all."""
 KEY_BYTES = 400
 _BLOCKS = 20
@@ -127,7 +129,7 @@ def discover(lines: Sequence[bytes], matcher: Matcher, format: Format) -> Discov
         The rule to use; `none` when no key is clearly better than none.
     """
     typed = matcher.match(lines)
-    messages = typed.messages
+    messages = [message[:MESSAGE_MAX] for message in typed.messages]
     stream = _Stream(typed.index.astype(np.int64) + FIRST, FIRST + len(matcher.patterns))
     rules = [
         rule for name in format.fields if _varies(rule := KeyRule("field", field=name), lines[:PROBE_LINES], format)

@@ -259,6 +259,13 @@ def _model(learned: Learned, stages: Stages) -> None:
         sessions, gone = suspects.without(sessions, suspects.struck(options.exclude), vocabulary)
         learned.sessions = sessions
         learned.notes.append(f"{gone} sessions were struck by --exclude")
+    units = int(sessions.weight[sessions.owner][sessions.full].sum())
+    if units < crossfit.FOLDS:
+        what = "full blocks of 100 lines" if sessions.endless else "sessions"
+        raise ConfigError(
+            f"a sequence model needs at least {crossfit.FOLDS} {what}, better some hundred, and the log holds {units}: "
+            "give a longer log"
+        )
     with stages.stage("calibration", crossfit.FOLDS) as progress:
         done = 0
 

@@ -53,7 +53,7 @@ def candidates(lines: Sequence[bytes], matcher: Matcher) -> tuple[Reading, ...]:
         for capture in range(max(len(typed.captures(row)) for row in rows[:LINES_MIN])):
             texts = typed.parameters(rows, capture)
             unit = Counter(map(numerals.unit, texts)).most_common(1)[0][0]
-            values = _measured(numerals.quantities(texts, unit))
+            values = _measured(numerals.quantities(texts, unit), named_unit=unit in numerals.UNITS)
             if values and _apart(pattern.template, capture):
                 name = named(pattern.template, capture)
                 found.append((values, Reading(pattern.type_id, capture, name, unit.decode("utf-8", "replace"))))
@@ -61,13 +61,14 @@ def candidates(lines: Sequence[bytes], matcher: Matcher) -> tuple[Reading, ...]:
     return tuple(reading for _, reading in found[:CANDIDATES_MAX])
 
 
-def _measured(values: NDArray[np.float64]) -> int:
-    """How many values a parameter (NaN = no number) has; 0: it measures nothing."""
+def _measured(values: NDArray[np.float64], *, named_unit: bool) -> int:
+    """How many values a parameter (NaN = no number) has; 0: it measures nothing. A unit of time or size measures."""
     held = values[np.isfinite(values)]
     if len(held) < NUMERIC_SHARE * len(values) or held.min() < 0:
         return 0
     distinct = len(np.unique(held))
-    identifies = bool((held == np.floor(held)).all()) and distinct > DISTINCT_MAX * len(held)
+    whole = bool((held == np.floor(held)).all())
+    identifies = whole and distinct > DISTINCT_MAX * len(held) and not named_unit
     return 0 if distinct < 2 or identifies or abs(_trend(held)) >= TREND_MAX else distinct
 
 

@@ -78,7 +78,8 @@ class _Limits(NamedTuple):
     """Thresholds in bits and in seconds, whether the first is extrapolated, and what they do not rest on.
 
     Attributes:
-        aside: rows, see `Fitted`; `usual`: bool `[n]`, False for all rows of their incidents.
+        aside: rows, see `Fitted`.
+        usual, calm: bool `[n]`, False for all rows of their incidents, and for those near them too.
     """
 
     evidence: float
@@ -86,6 +87,7 @@ class _Limits(NamedTuple):
     extrapolated: bool
     aside: NDArray[np.intp]
     usual: NDArray[np.bool_]
+    calm: NDArray[np.bool_]
 
 
 def fit(
@@ -121,7 +123,7 @@ def fit(
     tails, limits = Tails(table), (found.evidence, found.silence)
     weigher = Weigher(tails, scale, mix, limits, info.follow)
     weighed = _weighed(weigher, views, around, normal.silence, tell=True)
-    info = _calibrated(info, weighed.ratio[found.usual], limits, found.extrapolated, options.alpha)
+    info = _calibrated(info, weighed.ratio[found.calm], limits, found.extrapolated, options.alpha)
     tell("fitting on all intervals")
     fitted = forecast.fit(shape, windows, history, options.plan, seed=options.seed)
     files = forecast.files(fitted, "volume")
@@ -168,7 +170,7 @@ def strange(evidence: NDArray[np.float64]) -> list[NDArray[np.intp]]:
         runs = np.split(rows, np.flatnonzero(np.diff(rows) > HOLD) + 1)
         if len(runs) > STRANGE_MAX:
             continue
-        least, others = min(float(evidence[run].max()) for run in runs), outside(runs, len(evidence))
+        least, others = min(float(evidence[run].max()) for run in runs), outside(runs, len(evidence), HOLD)
         if least <= 2 * evidence[others].max(initial=0.0):
             continue
         rest = evidence[others][peaks(evidence[others])]
@@ -181,11 +183,11 @@ def strange(evidence: NDArray[np.float64]) -> list[NDArray[np.intp]]:
     return []
 
 
-def outside(runs: Sequence[NDArray[np.intp]], n: int) -> NDArray[np.bool_]:
-    """Intervals that belong to none of these incidents: bool `[n]`."""
+def outside(runs: Sequence[NDArray[np.intp]], n: int, near: int) -> NDArray[np.bool_]:
+    """Intervals that lie in none of these incidents nor as `near` to one: bool `[n]`."""
     found = np.ones(n, np.bool_)
     for run in runs:
-        found[max(int(run[0]) - HOLD, 0) : int(run[-1]) + HOLD + 1] = False
+        found[max(int(run[0]) - near, 0) : int(run[-1]) + near + 1] = False
     return found
 
 
@@ -297,11 +299,13 @@ def _limits(
     left = max(options.alpha * (n + 1) - spent, options.alpha * (n + 1) * (1 - SILENCE_SHARE))
     evidence = _evidence(views, around, parts, np.ones(n, np.bool_))
     runs = strange(evidence)
-    usual, tops = outside(runs, n), [int(run[np.argmax(evidence[run])]) for run in runs]
+    usual, calm = outside(runs, n, 0), outside(runs, n, HOLD)
+    tops = [int(run[np.argmax(evidence[run])]) for run in runs]
     if runs:  # nor do tails rest on them
-        evidence = _evidence(views, around, parts, usual)[usual]
+        evidence = _evidence(views, around, parts, usual)[calm]
+    left = max(left - len(runs), min(left, 1.0))  # a budget that can pay for them does
     loud, far = limit(evidence[peaks(evidence)], left)
-    return _Limits(loud, quiet, far, np.array(tops, np.intp), usual)
+    return _Limits(loud, quiet, far, np.array(tops, np.intp), usual, calm)
 
 
 def _evidence(
