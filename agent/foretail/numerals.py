@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from typing import TYPE_CHECKING
@@ -50,12 +51,12 @@ def number(text: bytes | str) -> float | None:
 
 def numbers(texts: Sequence[bytes] | Sequence[str]) -> NDArray[np.float64]:
     """float64 `[n]`; NaN where a text is empty or no finite number."""
-    try:
-        values = np.array(texts if all(map(_plain, texts)) else [""], np.float64)
-    except ValueError:
-        values = np.array([math.nan if (value := number(text)) is None else value for text in texts])
-    values[~np.isfinite(values)] = math.nan
-    return values
+    if all(map(_plain, texts)):
+        with contextlib.suppress(ValueError):
+            values = np.array(texts, np.float64)
+            values[~np.isfinite(values)] = math.nan
+            return values
+    return np.array([math.nan if (value := number(text)) is None else value for text in texts])
 
 
 def _plain(text: bytes | str) -> bool:
@@ -79,11 +80,11 @@ def quantities(texts: Sequence[bytes], wanted: bytes) -> NDArray[np.float64]:
     """float64 `[n]` in one unit; NaN where a text is no finite number, or one in a unit that cannot be converted."""
     if not wanted:
         return numbers(texts)
-    values = numbers([text.removesuffix(wanted) for text in texts])
+    values, ours = numbers([text.removesuffix(wanted) for text in texts]), UNITS.get(wanted)
     for row in np.flatnonzero(np.isnan(values)).tolist():
         found = _quantity(texts[row])
-        (kind, own), (other, ours) = UNITS.get(found[2] if found else b"", ("", 1.0)), UNITS.get(wanted, (" ", 1.0))
-        if found and kind == other:
-            values[row] = float(found[1]) * own / ours
+        own = UNITS.get(found[2]) if found else None
+        if found and own and ours and own[0] == ours[0]:
+            values[row] = float(found[1]) * own[1] / ours[1]
     values[~np.isfinite(values)] = math.nan
     return values

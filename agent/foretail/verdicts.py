@@ -30,7 +30,7 @@ class Moved(msgspec.Struct, frozen=True, omit_defaults=True):
         feature: its name: a column, a template, a total.
         seen: its value; `expected`: what was expected; `low`, `high`: where a normal value lies.
         share: of the distance, 0 to 1.
-        mostly: of the pooled types, the template that came most.
+        mostly: of the pooled types, the template that more than half of the lines have.
     """
 
     feature: str

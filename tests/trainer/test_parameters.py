@@ -22,6 +22,21 @@ def matcher(*templates):
     return Matcher(patterns, Format(), KeyRule())
 
 
+def stamped(second, message):
+    """A line of that second of the day's log."""
+    return f"2026-01-05T{8 + second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}Z INFO {message}"
+
+
+def fitted(folder, lines, cut):
+    """What volume learned of the first `cut` lines, and the log of the others."""
+    normal, new = folder / "normal.log", folder / "new.log"
+    normal.write_text("\n".join(lines[:cut]) + "\n")
+    new.write_text("\n".join(lines[cut:]) + "\n")
+    asked = learn.Options(files=(str(normal),), out=str(folder / "b"), key="none", detectors=("volume",))
+    with Stages() as stages:
+        return learn.fit(asked, stages), new
+
+
 def test_measurements_are_followed_identifiers_are_not():
     """A latency and a ratio; no port, no part of a name, no constant, no word, no number that may be below zero."""
     rng = np.random.default_rng(0)
@@ -76,17 +91,11 @@ def test_counters_do_not_crowd_out_a_latency():
 def test_small_whole_numbers_raise_nothing_while_all_is_well(tmp_path):
     """The 95th percentile of queue depths of 5 to 9 lies on 9 until it does not: that is no news."""
     rng = np.random.default_rng(6)
-    stamps = [f"2026-01-05T{8 + s // 3600:02}:{s // 60 % 60:02}:{s % 60:02}Z INFO" for s in range(8 * 3600)]
-    lines = [f"{stamp} queue depth {rng.integers(5, 10)}" for stamp in stamps]
-    normal, new = tmp_path / "normal.log", tmp_path / "new.log"
-    normal.write_text("\n".join(lines[: 5 * 3600]) + "\n")
-    new.write_text("\n".join(lines[5 * 3600 :]) + "\n")
-    asked = learn.Options(files=(str(normal),), out=str(tmp_path / "b"), key="none", detectors=("volume",))
-    with Stages() as stages:
-        learned = learn.fit(asked, stages)
+    lines = [stamped(second, f"queue depth {rng.integers(5, 10)}") for second in range(8 * 3600)]
+    learned, new = fitted(tmp_path, lines, 5 * 3600)
     assert [reading.name for reading in learned.bundle.manifest.volume.readings] == ["queue depth <number>"]
     assert not [note for note in learned.notes if "taken for a fault" in note]
-    found = records(Path(asked.out), new, "anomalies")
+    found = records(Path(learned.options.out), new, "anomalies")
     assert len(found) <= volume.promised(learned.bundle.manifest.volume.series.calibration.alpha, 180)[1]
     assert all("p95" not in row["explanation"]["summary"] and row["score"] < 0.6 for row in found)
 
@@ -106,16 +115,11 @@ def test_answers_that_become_slow_are_raised(tmp_path):
     lines = []
     for second in range(4 * 3600):
         slow = 8 if 3.5 * 3600 <= second < 3.5 * 3600 + 300 else 1
-        stamp = f"2026-01-05T{8 + second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}Z INFO "
-        lines.append(f"{stamp}request {rng.integers(1 << 40):x} answered in {int(slow * rng.lognormal(3, 0.4))} ms")
-    normal, new = tmp_path / "normal.log", tmp_path / "new.log"
-    normal.write_text("\n".join(lines[: 3 * 3600]) + "\n")
-    new.write_text("\n".join(lines[3 * 3600 :]) + "\n")
-    asked = learn.Options(files=(str(normal),), out=str(tmp_path / "b"), key="none", detectors=("volume",))
-    with Stages() as stages:
-        learned = learn.fit(asked, stages)
+        took = f"request {rng.integers(1 << 40):x} answered in {int(slow * rng.lognormal(3, 0.4))} ms"
+        lines.append(stamped(second, took))
+    learned, new = fitted(tmp_path, lines, 3 * 3600)
     assert [reading.unit for reading in learned.bundle.manifest.volume.readings] == ["ms"]
-    found = [row for row in records(Path(asked.out), new, "incidents") if row["state"] == "open"]
+    found = [row for row in records(Path(learned.options.out), new, "incidents") if row["state"] == "open"]
     assert len(found) == 1
     assert "answered in <number> ms" in found[0]["summary"]
     assert found[0]["type_id"] == learned.patterns[0].type_id

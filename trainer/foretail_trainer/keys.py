@@ -39,9 +39,9 @@ STAYING_SHARE, NEW_SHARE = 0.8, 0.1
 NEAR = 0.02
 """Of rules whose scores differ by no more than this share, the one that names most of the line is taken."""
 PROBE_LINES = 2_000
+"""Lines that show whether a field can be a key at all."""
 MESSAGE_MAX = 4096
 """Bytes of a message in which a key is looked for: one line of a megabyte must not take minutes."""
-"""Lines that show whether a field can be a key at all."""
 KEY_BYTES = 400
 _BLOCKS = 20
 _PASSING_NAME = re.compile(r"req|trace|span|sess|corr|trans|txn", re.IGNORECASE)

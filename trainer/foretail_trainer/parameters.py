@@ -56,7 +56,7 @@ def candidates(lines: Sequence[bytes], matcher: Matcher) -> tuple[Reading, ...]:
             values = _measured(numerals.quantities(texts, unit), named_unit=unit in numerals.UNITS)
             if values and _apart(pattern.template, capture):
                 name = named(pattern.template, capture)
-                found.append((values, Reading(pattern.type_id, capture, name, unit.decode("utf-8", "replace"))))
+                found.append((values, Reading(pattern.type_id, capture, name, unit.decode("utf-8"))))
     found.sort(key=lambda each: -each[0])
     return tuple(reading for _, reading in found[:CANDIDATES_MAX])
 
